@@ -1,0 +1,2 @@
+//! PARAMETERS -> QUANTIZED NETWORK -> ONNX, FLASH IMAGE.
+pub mod network;
