@@ -41,7 +41,11 @@ impl Network {
         let channels = self.tensors.get(self.input).ok_or_else(|| whole("the input does not exist".into()))?.shape.c;
         let p = &self.preprocessing;
         if p.mean.len() != channels || p.std.len() != channels {
-            return Err(whole(format!("{} means and {} deviations for {channels} channels", p.mean.len(), p.std.len())));
+            return Err(whole(format!(
+                "{} means and {} deviations for {channels} channels",
+                p.mean.len(),
+                p.std.len()
+            )));
         }
         if !p.mean.iter().all(|v| v.is_finite()) || !p.std.iter().all(|v| v.is_finite() && *v > 0.0) {
             return Err(whole(format!("preprocessing {p:?}: means must be finite, deviations positive")));
@@ -61,7 +65,8 @@ impl Network {
             }
             let shapes: Vec<_> = node.inputs.iter().map(|&i| self.tensors[i].shape).collect();
             let shape = node.op.output_shape(&shapes).map_err(&fault)?;
-            let output = self.tensors.get(node.output).ok_or_else(|| fault("writes a tensor that does not exist".into()))?;
+            let output =
+                self.tensors.get(node.output).ok_or_else(|| fault("writes a tensor that does not exist".into()))?;
             if std::mem::replace(&mut written[node.output], true) {
                 return Err(fault(format!("writes tensor `{}`, which is already written", output.name)));
             }
@@ -112,7 +117,7 @@ fn not_finite(op: &Op) -> Option<(&'static str, usize, f32)> {
         }
         _ => vec![],
     };
-    lists.into_iter().find_map(|(what, values)| {
-        values.iter().position(|v| !v.is_finite()).map(|index| (what, index, values[index]))
-    })
+    lists
+        .into_iter()
+        .find_map(|(what, values)| values.iter().position(|v| !v.is_finite()).map(|index| (what, index, values[index])))
 }
