@@ -1,2 +1,3 @@
-//! Head to be written.
-#![no_std]
+//! FLASH IMAGE -> LOGITS.
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+pub mod image;
