@@ -1,4 +1,5 @@
 //! What no single crate can prove. Enters: the built binary, real engines, boards. Leaves: verdicts. `tests/tests` holds
 //! journeys (a person's whole task) and bad input; this library holds what they share, and the task runner's tools.
 
+pub mod command;
 pub mod tools;

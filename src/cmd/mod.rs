@@ -1,0 +1,61 @@
+//! The verbs, one file each. Enters: parsed arguments. Leaves: an [`Outcome`], or an error with its whole chain.
+
+mod bench;
+mod boards;
+mod data;
+mod demo;
+mod export;
+mod gap;
+mod inspect;
+mod run;
+mod sim;
+#[cfg(feature = "train")]
+mod train;
+
+use crate::Outcome;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Carries a quantized CNN, integer for integer, from training to the device.
+///
+/// Try `intact demo` first: it runs the whole path on images that it draws itself.
+/// Export for mobile: `train`, `export`, `inspect`. Run on a Pi or a microcontroller: `run`, `bench`, `boards`, `sim`.
+/// Check simulation against device: `gap`.
+///
+/// Exit codes: 0 done, 1 a check failed, 2 could not do it.
+#[derive(Parser)]
+#[command(name = "intact", version, max_term_width = 120)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Demo(demo::Arguments),
+    #[cfg(feature = "train")]
+    Train(train::Arguments),
+    Export(export::Arguments),
+    Run(run::Arguments),
+    Gap(gap::Arguments),
+    Sim(sim::Arguments),
+    Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
+    Boards(boards::Arguments),
+}
+
+/// Runs one verb.
+pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
+    match arguments.verb {
+        Verb::Demo(a) => demo::run(&a),
+        #[cfg(feature = "train")]
+        Verb::Train(a) => train::run(&a),
+        Verb::Export(a) => export::run(&a),
+        Verb::Run(a) => run::run(&a),
+        Verb::Gap(a) => gap::run(&a),
+        Verb::Sim(a) => sim::run(&a),
+        Verb::Inspect(a) => inspect::run(&a),
+        Verb::Bench(a) => bench::run(&a),
+        Verb::Boards(a) => boards::run(&a),
+    }
+}
