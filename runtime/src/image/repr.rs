@@ -1,10 +1,10 @@
-//! What the records of a flash image say, as plain values. Enters: values from the exporter, or bytes already checked.
-//! Leaves: bytes (`emit`) or values (`parse`). The byte layout of each record is stated in `docs/flash-image.md` and fixed
-//! by the `emit`/`parse` pair beside it; nothing else in the project knows an offset.
+//! What the records of a flash image say, as plain values. Enters: values from the exporter, or bytes. Leaves: bytes
+//! (`emit`) or values (`parse`), both in `layout.rs`. Refuses nothing but flags and tags that have no meaning; whether
+//! the values fit together is for [`Image::check`](super::Image::check) to say.
 //!
-//! Activations lie in the arena as `H W C`, one byte an element (`bits` 8; narrower encodings also use one byte each,
-//! except where [`TensorRepr::packed`] says otherwise). Convolution weights lie in flash as `K R S C/groups`, depthwise
-//! ones (`groups = C`, `K = C`) as `R S C`, dense ones as `K C` with `C` in `H W C` order of the input.
+//! Activations lie in the arena as `H W C`, one byte an element, whatever the bits of the encoding. Convolution weights
+//! lie in flash as `K R S C/groups`, depthwise ones (`groups = C = K`) as `R S C`, dense ones as `K C` with `C` in the
+//! `H W C` order of the input.
 
 /// Place of some bytes in the image: offset from its first byte, and length. `len = 0` means "not there".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,30 +15,48 @@ pub struct Span {
     pub len: u32,
 }
 
-/// The header's fields that are not derived while writing.
-#[derive(Clone, Copy, Debug, PartialEq)]
+impl Span {
+    /// `len` bytes from `offset` on.
+    pub const fn new(offset: u32, len: u32) -> Self {
+        Self { offset, len }
+    }
+
+    /// Whether there is nothing.
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// First byte behind the last one; `u64` because hostile fields may add up to more than `u32` holds.
+    pub const fn end(self) -> u64 {
+        self.offset as u64 + self.len as u64
+    }
+
+    /// Whether the two have a byte in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.len > 0 && other.len > 0 && (self.offset as u64) < other.end() && (other.offset as u64) < self.end()
+    }
+}
+
+/// The header's fields, but for magic, version, length and CRC, which [`seal`](super::seal) writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderRepr {
     /// Arithmetic contract, see `docs/arithmetic.md`; 1 is the only one.
     pub contract: u32,
     /// Arena bytes that a run needs, scratch included.
     pub arena_bytes: u32,
-    /// Records in the tensor table, and where it starts.
-    pub tensor_count: u32,
-    /// Tensor table.
+    /// Tensor table: records of [`TensorRepr::BYTES`].
     pub tensors: Span,
-    /// Records in the op table.
-    pub op_count: u32,
-    /// Op table.
+    /// Op table, in the order of execution: records of [`OpRepr::BYTES`].
     pub ops: Span,
     /// Index of the tensor that takes the image.
     pub input: u32,
     /// Index of the tensor that holds the logits.
     pub output: u32,
-    /// For each input channel a table from pixel (0..=255) to stored byte: `C * 256` bytes.
+    /// For each input channel a table from pixel (0 to 255) to stored byte: `C * 256` bytes.
     pub input_tables: Span,
     /// Mean and standard deviation of each input channel (f32 each, all means first), for the record: the tables are what runs.
     pub preprocessing: Span,
-    /// Class names, UTF-8, each ended by `\n`.
+    /// Class names, UTF-8, each ended by `\n`: none, or one for each logit.
     pub labels: Span,
     /// The network's name, UTF-8.
     pub name: Span,
@@ -59,9 +77,7 @@ pub struct TensorRepr {
     pub bits: u8,
     /// Two's complement?
     pub signed: bool,
-    /// Whether elements narrower than 8 bits are packed (reserved: 0 in version 1).
-    pub packed: bool,
-    /// Step size.
+    /// Step size, positive and finite.
     pub scale: f32,
     /// The integer that stands for 0.0.
     pub zero_point: i32,
@@ -85,13 +101,14 @@ pub struct WindowRepr {
 /// Weights and requantization of a convolution or dense layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WeightsRepr {
-    /// 8, 4 or 2; below 8 packed from the low bits up, each row (one `K`; for depthwise one `R S` tap) starting on a byte.
+    /// 8, 4 or 2; below 8 packed from the low bits up, each row (one `K`; for depthwise one tap of `R S`) starting on a
+    /// byte. Bits left over at the end of a row mean nothing.
     pub bits: u8,
     /// Two's complement?
     pub signed: bool,
     /// The weights.
     pub data: Span,
-    /// Zero point of the weights, one for each `K` if `per_channel_zero_point`, else one: i32 each.
+    /// Zero points of the weights, i32 each: one, or one for each `K`.
     pub zero_points: Span,
     /// i32 for each `K`.
     pub bias: Span,
@@ -159,7 +176,7 @@ pub enum OpKind {
 pub struct OpRepr {
     /// What is computed.
     pub kind: OpKind,
-    /// Tensor indices read: u32 each.
+    /// Tensor indices read: u32 each, in the order of the op's operands.
     pub inputs: Span,
     /// Tensor index written.
     pub output: u32,
@@ -167,7 +184,8 @@ pub struct OpRepr {
     pub clamp_min: i16,
     /// Upper end of the clamp.
     pub clamp_max: i16,
-    /// Bytes of the arena that the kernel may use while it runs: offset from the start of the arena (a multiple of 16), length.
+    /// Bytes of the arena (not of the image) that the kernel may use while it runs, at least
+    /// [`kernels::scratch_bytes`](crate::kernels::scratch_bytes); the offset is a multiple of 16.
     pub scratch: Span,
     /// The op's name, UTF-8: the ONNX node it comes from.
     pub name: Span,
