@@ -6,7 +6,7 @@
 
 mod cmd;
 mod gap;
-mod pipeline;
+mod model;
 mod progress;
 mod terminal;
 

@@ -1,0 +1,142 @@
+//! From a file to a network, and from a network to integers. Enters: a checkpoint or an ONNX file, and how to quantize it.
+//! Leaves: the quantized network and its flash image. Refused: files of another kind, with the kinds that are known.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use exporter::calibrate::{Clipping, Ranges, Width};
+use exporter::data::Dataset;
+use exporter::network::Network;
+use exporter::pipeline::{Options, Quantized, quantize_network};
+use std::path::Path;
+use std::str::FromStr;
+
+/// Bits of weights and activations, written `w8a8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bits {
+    /// 2 to 8.
+    pub(crate) weights: u8,
+    /// 2 to 8.
+    pub(crate) activations: u8,
+}
+
+impl FromStr for Bits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no precision; write w8a8, w4a8, w4a4 or w2a2 (2 to 8 bits each)");
+        let lower = text.to_ascii_lowercase();
+        let (weights, activations) = lower.strip_prefix('w').and_then(|t| t.split_once('a')).ok_or_else(wrong)?;
+        let bits = |t: &str| t.parse().ok().filter(|b| (2..=8).contains(b)).ok_or_else(wrong);
+        Ok(Self { weights: bits(weights)?, activations: bits(activations)? })
+    }
+}
+
+impl std::fmt::Display for Bits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "W{}A{}", self.weights, self.activations)
+    }
+}
+
+/// What an engine wants to find in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// Unsigned activations and weights, asymmetric, one scale a tensor; the paper's quantizer
+    Mobile,
+    /// Unsigned activations, signed symmetric weights with a scale for each output channel
+    MobilePerChannel,
+}
+
+/// Where the ranges of activations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RangeSource {
+    /// As quantization-aware training has left them
+    Trained,
+    /// From the smallest to the largest value on the calibration images
+    Minmax,
+    /// From the 1st to the 99th percentile on the calibration images
+    Percentile,
+}
+
+/// How to quantize.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct QuantizeArguments {
+    /// Bits of weights and activations
+    #[arg(long, default_value = "w8a8", value_name = "WxAy")]
+    pub(crate) bits: Bits,
+
+    /// Form of the integers
+    #[arg(long, value_enum, default_value_t = Preset::Mobile)]
+    pub(crate) preset: Preset,
+
+    /// Ranges of the activations; by default as trained, if the checkpoint has them, else minmax
+    #[arg(long, value_enum)]
+    pub(crate) ranges: Option<RangeSource>,
+
+    /// Training images to calibrate on
+    #[arg(long, default_value_t = 500, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) calibration_images: u32,
+}
+
+impl QuantizeArguments {
+    fn options(&self) -> Options {
+        let mut options = match self.preset {
+            Preset::Mobile => Options::mobile(self.bits.weights, self.bits.activations),
+            Preset::MobilePerChannel => {
+                Options::per_channel(self.bits.weights, Width { bits: self.bits.activations, signed: false })
+            }
+        };
+        options.ranges = self.ranges.map(|source| match source {
+            RangeSource::Trained => Ranges::Trained,
+            RangeSource::Minmax => Ranges::Measured(Clipping::MinMax),
+            RangeSource::Percentile => Ranges::Measured(Clipping::PAPER),
+        });
+        options
+    }
+
+    /// Quantizes `network`; a network that is quantized already stays as it is.
+    pub(crate) fn quantize(&self, network: &Network, training: &Dataset) -> Result<Quantized> {
+        let images = training.subset(0..training.len().min(self.calibration_images as usize));
+        let quantized = quantize_network(network, images.images(), &self.options())?;
+        let ranges = match quantized.ranges {
+            Ranges::Trained => "as trained".to_owned(),
+            Ranges::Measured(Clipping::MinMax) => format!("min/max on {} images", images.len()),
+            Ranges::Measured(Clipping::Percentile { low, high }) => {
+                format!("percentiles {low} to {high} on {} images", images.len())
+            }
+        };
+        eprintln!(
+            "quantized {} to {}: ranges {ranges}; folding BatchNorm moved a logit by at most {:.1e}",
+            network.name, self.bits, quantized.folding.largest
+        );
+        Ok(quantized)
+    }
+}
+
+/// Reads a checkpoint (`.safetensors`) or an ONNX file (`.onnx`).
+pub(crate) fn load(path: &Path) -> Result<Network> {
+    match path.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => Ok(exporter::checkpoint::load(path)?),
+        Some("onnx") => {
+            let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+            Ok(exporter::onnx::read(&bytes, &path.display().to_string())?)
+        }
+        Some("intact") => bail!(
+            "{}: a flash image holds integers only; give the checkpoint (.safetensors) or ONNX file it was made from",
+            path.display()
+        ),
+        _ => bail!("{}: expected a checkpoint (.safetensors) or a network (.onnx)", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_precisions() {
+        assert_eq!("w4A8".parse(), Ok(Bits { weights: 4, activations: 8 }));
+        for text in ["", "8", "w8", "w9a8", "w8a1", "a8w8", "w8a8a8"] {
+            assert!(text.parse::<Bits>().is_err(), "{text}");
+        }
+    }
+}
