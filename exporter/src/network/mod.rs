@@ -120,14 +120,6 @@ impl Network {
 
     /// Trainable parameters: weights, biases, and scale and shift of BatchNorm.
     pub fn parameters(&self) -> u64 {
-        self.nodes
-            .iter()
-            .map(|node| match &node.op {
-                Op::Conv2d(conv) => conv.weight.len() + conv.bias.as_ref().map_or(0, Vec::len),
-                Op::Dense(dense) => dense.weight.len() + dense.bias.as_ref().map_or(0, Vec::len),
-                Op::BatchNorm(norm) => norm.gamma.len() + norm.beta.len(),
-                _ => 0,
-            } as u64)
-            .sum()
+        self.nodes.iter().map(|node| node.op.parameters() as u64).sum()
     }
 }

@@ -149,6 +149,16 @@ impl Op {
         }
     }
 
+    /// Trainable parameters: weights, biases, and scale and shift of BatchNorm.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Conv2d(conv) => conv.weight.len() + conv.bias.as_ref().map_or(0, Vec::len),
+            Self::Dense(dense) => dense.weight.len() + dense.bias.as_ref().map_or(0, Vec::len),
+            Self::BatchNorm(norm) => norm.gamma.len() + norm.beta.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether the output holds only values of the input, so that both share one encoding.
     pub fn keeps_encoding(&self) -> bool {
         matches!(self, Self::MaxPool(_) | Self::Flatten)
