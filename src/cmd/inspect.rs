@@ -1,0 +1,64 @@
+//! `intact inspect`: what is in a file. Enters: a flash image, an ONNX file or a checkpoint. Leaves: its ops, shapes,
+//! encodings and bytes. Refused: files of no known kind, and broken ones with the place.
+
+use crate::Outcome;
+use crate::terminal::{columns, print, thousands};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use exporter::network::Network;
+use runtime::image::Image;
+use std::path::PathBuf;
+
+/// Print the ops, shapes, encodings and bytes of a flash image, an ONNX file or a checkpoint
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// .intact, .onnx or .safetensors
+    file: PathBuf,
+}
+
+pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
+    let name = a.file.display().to_string();
+    let read = || std::fs::read(&a.file).with_context(|| name.clone());
+    let text = match a.file.extension().and_then(|e| e.to_str()) {
+        Some("intact") => {
+            let bytes = read()?;
+            Image::check(&bytes).with_context(|| name.clone())?.to_string()
+        }
+        Some("onnx") => exporter::onnx::summarize(&read()?, &name)?.to_string(),
+        Some("safetensors") => describe(&exporter::checkpoint::load(&a.file)?),
+        _ => bail!("{name}: expected .intact, .onnx or .safetensors"),
+    };
+    print(&text)?;
+    Ok(Outcome::Done)
+}
+
+/// A checkpoint's network, node by node.
+fn describe(network: &Network) -> String {
+    let mut rows = vec![["node", "op", "output", "parameters", "encoding of the output"].map(String::from).to_vec()];
+    for node in &network.nodes {
+        let output = &network.tensors[node.output];
+        let encoding = output.encoding.as_ref().map_or_else(
+            || "-".to_owned(),
+            |e| {
+                let sign = if e.signed { "int" } else { "uint" };
+                format!("{sign}{} scale {:.6} zero point {}", e.bits, e.scale[0], e.zero_point[0])
+            },
+        );
+        rows.push(vec![
+            node.name.clone(),
+            node.op.name().to_owned(),
+            output.shape.to_string(),
+            thousands(node.op.parameters() as u64),
+            encoding,
+        ]);
+    }
+    format!(
+        "{}: {} parameters, {} MAC an image, input {}, {} classes\n{}",
+        network.name,
+        thousands(network.parameters()),
+        thousands(network.macs()),
+        network.tensors[network.input].shape,
+        network.tensors[network.output].shape.len(),
+        columns(&rows)
+    )
+}
