@@ -1,0 +1,91 @@
+//! `intact bench`: how long the integer runtime takes on this machine. Enters: a flash image. Leaves: latency of one image
+//! (median, 5th and 95th percentile), MAC a second, and each op's share. Refused: broken images. Times are this machine's
+//! at this moment: compare two programs only in one interleaved run.
+
+use crate::Outcome;
+use crate::terminal::{columns, print, thousands};
+use anyhow::{Context, Result};
+use clap::Args;
+use runtime::exec::Session;
+use runtime::image::{Image, OpView};
+use runtime::observe::{Observer, TensorView};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Measure latency of a flash image on this machine, op by op
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Flash image (.intact)
+    model: PathBuf,
+
+    /// Seconds to measure for
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    seconds: f64,
+}
+
+pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
+    let bytes = std::fs::read(&a.model).with_context(|| a.model.display().to_string())?;
+    let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
+    let mut arena = vec![0; image.arena_bytes()];
+    let mut session = Session::new(image, &mut arena)?;
+    // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.
+    let [height, width, channels] = image.input().shape();
+    let pixels: Vec<u8> = (0..height * width * channels).map(|i| (i * 97 % 251) as u8).collect();
+
+    session.run_pixels(&pixels)?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.is_empty() || start.elapsed().as_secs_f64() < a.seconds {
+        let begin = Instant::now();
+        session.run_pixels(&pixels)?;
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+
+    let mut clock = Clock { last: Instant::now(), spent: vec![Duration::ZERO; image.op_count()] };
+    let rounds = times.len().clamp(1, 100);
+    for _ in 0..rounds {
+        clock.last = Instant::now();
+        session.run_pixels_observed(&pixels, &mut clock)?;
+    }
+    let total: Duration = clock.spent.iter().sum();
+
+    let macs: u64 = (0..image.op_count()).map(|i| image.op(i).macs()).sum();
+    let rate = macs as f64 / at(0.5).as_secs_f64() / 1e9;
+    let mut rows = vec![["op", "kind", "MAC", "microseconds", "share"].map(String::from).to_vec()];
+    for (i, spent) in clock.spent.iter().enumerate() {
+        let op = image.op(i);
+        rows.push(vec![
+            op.name().to_owned(),
+            op.kind_name().to_owned(),
+            thousands(op.macs()),
+            format!("{:.1}", spent.as_secs_f64() * 1e6 / rounds as f64),
+            format!("{:.1} %", 100.0 * spent.as_secs_f64() / total.as_secs_f64().max(1e-12)),
+        ]);
+    }
+    print(&format!(
+        "{}: {} runs, one thread\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
+        image.name(),
+        times.len(),
+        at(0.5).as_secs_f64() * 1e6,
+        at(0.05).as_secs_f64() * 1e6,
+        at(0.95).as_secs_f64() * 1e6,
+        thousands(macs),
+        columns(&rows)
+    ))?;
+    Ok(Outcome::Done)
+}
+
+/// Adds up the time between the ends of neighbouring ops.
+struct Clock {
+    last: Instant,
+    spent: Vec<Duration>,
+}
+
+impl Observer for Clock {
+    fn after(&mut self, index: usize, _op: &OpView<'_>, _output: TensorView<'_>) {
+        self.spent[index] += self.last.elapsed();
+        self.last = Instant::now();
+    }
+}
