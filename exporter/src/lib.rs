@@ -1,2 +1,8 @@
 //! PARAMETERS -> QUANTIZED NETWORK -> ONNX, FLASH IMAGE.
+pub mod calibrate;
+pub mod data;
+pub mod execute;
+pub mod fold;
 pub mod network;
+pub mod pipeline;
+pub mod quantize;

@@ -37,6 +37,11 @@ impl Network {
         producers
     }
 
+    /// The tensors that exist in integers: the input, then what each fused group writes, in order.
+    pub fn integer_tensors(&self) -> Vec<TensorId> {
+        std::iter::once(self.input).chain(self.fused().into_iter().map(|group| group.output)).collect()
+    }
+
     /// The integer ops, in order. BatchNorm joins a convolution or dense layer that nobody else reads; a Clamp joins any
     /// head but MaxPool, Flatten and Concat under the same condition. What joins nothing is a group of its own.
     pub fn fused(&self) -> Vec<Fused> {

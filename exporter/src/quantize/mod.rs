@@ -1,0 +1,196 @@
+//! The integers of every layer.
+//!
+//! *Enters*: a network without BatchNorm whose activations have encodings, and the form that weights are to have.
+//! *Leaves*: the network with [`Integers`] in every convolution and dense layer, checked so that the integer ops of
+//! `docs/arithmetic.md` compute them without leaving their ranges ([`check`]). *Refused*, with the node's name: missing
+//! encodings, accumulators that could leave i32, multipliers that the contract does not know.
+//!
+//! Weights that training has quantized already are quantized again, from the floats: same weights, same integers.
+
+mod multiplier;
+mod range;
+pub mod size;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibrate::{Clipping, percentile};
+use crate::network::{Conv2d, Dense, Encoding, Integers, Network, NetworkError, Node, Op, TensorId};
+
+pub use multiplier::{AddMultipliers, add_multipliers, clamp_limits, mean_multiplier, multiplier, table};
+pub use range::check;
+
+/// Which integers weights become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheme {
+    /// Unsigned, one scale and zero point for the layer: the paper's, and what every mobile engine takes.
+    AsymmetricPerTensor,
+    /// Two's complement, zero point 0, a scale for each output channel; `-2^(bits-1)` is not used.
+    SymmetricPerChannel,
+}
+
+/// The form of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// 2 to 8.
+    pub bits: u8,
+    /// Signedness and granularity.
+    pub scheme: Scheme,
+    /// How ranges are cut off.
+    pub clipping: Clipping,
+}
+
+/// Why a network cannot be quantized.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// It is no network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A width or percentile outside its range.
+    #[error("{0}")]
+    Parameter(String),
+    /// An activation without scale and zero point.
+    #[error("node `{node}`: tensor `{tensor}` has no encoding; calibrate the network first")]
+    NoEncoding {
+        /// The node that reads or writes it.
+        node: String,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A layer without integers.
+    #[error("node `{node}` has no integer weights; quantize the network first")]
+    NoIntegers {
+        /// The node's name.
+        node: String,
+    },
+    /// BatchNorm has no integers.
+    #[error("node `{node}` is a BatchNormalization; fold it first")]
+    BatchNorm {
+        /// The node's name.
+        node: String,
+    },
+    /// An accumulator could overflow.
+    #[error("node `{node}`, channel {channel}: the accumulator can reach {reach}, beyond 32 bits")]
+    Accumulator {
+        /// The node's name.
+        node: String,
+        /// Output channel.
+        channel: usize,
+        /// Bound of its magnitude.
+        reach: u64,
+    },
+    /// A multiplier outside what the contract computes exactly.
+    #[error(
+        "node `{node}`, channel {channel}: multiplier {value:e} from scales {scales:?}, expected a normal float below 2^31"
+    )]
+    Multiplier {
+        /// The node's name.
+        node: String,
+        /// Output channel, or number of taps of a mean.
+        channel: usize,
+        /// The multiplier.
+        value: f32,
+        /// The scales that it is made of: input, weight (if any), output.
+        scales: Vec<f32>,
+    },
+    /// Integers that contradict the rest of the network.
+    #[error("node `{node}`: {reason}")]
+    Integers {
+        /// The node's name.
+        node: String,
+        /// Found and expected.
+        reason: String,
+    },
+}
+
+/// Gives every convolution and dense layer its integers and checks the result ([`check`]).
+///
+/// # Errors
+/// [`QuantizeError`] naming the node.
+pub fn quantize(mut network: Network, weights: Weights) -> Result<Network, QuantizeError> {
+    network.check()?;
+    if !(2..=8).contains(&weights.bits) {
+        return Err(QuantizeError::Parameter(format!("weights of {} bits, expected 2 to 8", weights.bits)));
+    }
+    for group in network.fused() {
+        let node = &network.nodes[group.head];
+        if !matches!(node.op, Op::Conv2d(_) | Op::Dense(_)) {
+            continue;
+        }
+        let scales =
+            [encoding(&network, node, node.inputs[0])?.scale[0], encoding(&network, node, group.output)?.scale[0]];
+        match &mut network.nodes[group.head].op {
+            Op::Conv2d(Conv2d { weight, bias, out_channels: k, integers, .. })
+            | Op::Dense(Dense { weight, bias, out_features: k, integers }) => {
+                *integers = Some(layer(weight, bias.as_deref(), *k, scales, weights)?);
+            }
+            _ => unreachable!("matched above"),
+        }
+    }
+    check(&network)?;
+    Ok(network)
+}
+
+/// The encoding of a tensor that a node reads or writes.
+fn encoding<'n>(network: &'n Network, node: &Node, id: TensorId) -> Result<&'n Encoding, QuantizeError> {
+    let tensor = &network.tensors[id];
+    tensor
+        .encoding
+        .as_ref()
+        .ok_or_else(|| QuantizeError::NoEncoding { node: node.name.clone(), tensor: tensor.name.clone() })
+}
+
+/// Weights and bias of one layer with `channels` outputs. `scales` are the input's and the output's.
+fn layer(
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    channels: usize,
+    scales: [f32; 2],
+    weights: Weights,
+) -> Result<Integers, QuantizeError> {
+    let bias = |k: usize| bias.map_or(0.0, |bias| bias[k]);
+    let row = weight.len() / channels;
+    let range =
+        |values: &[f32]| percentile(values, weights.clipping).map_err(|e| QuantizeError::Parameter(e.to_string()));
+    let encoding = match weights.scheme {
+        Scheme::AsymmetricPerTensor => {
+            let (min, max) = range(weight)?;
+            let mut encoding = Encoding::asymmetric(weights.bits, false, min, max);
+            let least = (0..channels).map(|k| least_scale(bias(k), scales)).fold(0.0, f32::max);
+            // All zero: any scale will do, and the least one keeps most of the bias.
+            let own = if min == 0.0 && max == 0.0 { 0.0 } else { encoding.scale[0] };
+            encoding.scale[0] = own.max(least);
+            encoding
+        }
+        Scheme::SymmetricPerChannel => {
+            let mut scale = Vec::with_capacity(channels);
+            for (k, row) in weight.chunks_exact(row).enumerate() {
+                let (min, max) = range(row)?;
+                let own = min.abs().max(max.abs()) / ((1 << (weights.bits - 1)) - 1) as f32;
+                scale.push(own.max(least_scale(bias(k), scales)));
+            }
+            Encoding { bits: weights.bits, signed: true, zero_point: vec![0; channels], scale }
+        }
+    };
+    let lowest = if weights.scheme == Scheme::SymmetricPerChannel { encoding.qmin() + 1 } else { encoding.qmin() };
+    let quantized = |(i, &w): (usize, &f32)| encoding.quantize(i / row, w).max(lowest) as i16;
+    let integer_bias = |k: usize| {
+        let scale = scales[0] * encoding.channel(k).0;
+        // The cast saturates.
+        (f64::from(bias(k)) / f64::from(scale)).round_ties_even() as i32
+    };
+    Ok(Integers {
+        weight: weight.iter().enumerate().map(quantized).collect(),
+        bias: (0..channels).map(integer_bias).collect(),
+        encoding,
+    })
+}
+
+/// The least weight scale with which the bias, in steps of `input * weight` scale, stays within `2^30`, and a multiplier
+/// `input * weight / output` is at least `2^-40`, below which no 32-bit accumulator moves the output by a step. Only
+/// layers or channels that are (almost) dead come below it; without it their bias would leave i32.
+fn least_scale(bias: f32, [input, output]: [f32; 2]) -> f32 {
+    let (bias, input, output) = (f64::from(bias.abs()), f64::from(input), f64::from(output));
+    (bias / (input * f64::from(1 << 30))).max(output / (input * (1u64 << 40) as f64)) as f32
+}

@@ -1,0 +1,62 @@
+//! The constants of `docs/arithmetic.md`, from scales to multipliers and tables. Enters: encodings. Leaves: the numbers
+//! that the flash image stores, in exactly the order of operations that the contract states. Refuses: multipliers that
+//! are not positive, normal and below 2^31 (as `Err` with the value; callers add the node's name).
+
+use crate::network::Encoding;
+
+/// `M = f32(f32(sx * sw) / sy)` of a convolution or dense layer.
+///
+/// # Errors
+/// The multiplier, if it is not positive, normal and below 2^31.
+pub fn multiplier(input: f32, weight: f32, output: f32) -> Result<f32, f32> {
+    exact(input * weight / output)
+}
+
+/// `M = f32(sx / f32(sy * f32(n)))` of a mean over `n` taps.
+///
+/// # Errors
+/// As [`multiplier`].
+pub fn mean_multiplier(input: f32, output: f32, taps: usize) -> Result<f32, f32> {
+    exact(input / (output * taps as f32))
+}
+
+fn exact(multiplier: f32) -> Result<f32, f32> {
+    let fits = multiplier.is_normal() && multiplier > 0.0 && multiplier < (1u32 << 31) as f32;
+    if fits { Ok(multiplier) } else { Err(multiplier) }
+}
+
+/// `A`, `B` and `shift` of an Add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddMultipliers {
+    /// `RNE(s / sy * 2^shift)` for both inputs, each at most `2^22`.
+    pub multipliers: [i32; 2],
+    /// 0 to 30.
+    pub shift: u8,
+}
+
+/// `A`, `B` and `shift`, the largest shift for which both fit.
+///
+/// # Errors
+/// The larger of the two quotients, if not even shift 0 will do.
+pub fn add_multipliers(inputs: [f32; 2], output: f32) -> Result<AddMultipliers, f32> {
+    let quotients = inputs.map(|input| f64::from(input) / f64::from(output));
+    let at = |shift: u8| quotients.map(|q| (q * f64::from(1u32 << shift)).round_ties_even());
+    let fits = |shift: &u8| at(*shift).iter().all(|&m| m <= f64::from(1 << 22));
+    let shift = (0..=30).rev().find(fits).ok_or(quotients[0].max(quotients[1]) as f32)?;
+    Ok(AddMultipliers { multipliers: at(shift).map(|m| m as i32), shift })
+}
+
+/// `[lo, hi]`: the output's limits, narrowed by a clamp `(min, max)` of real values.
+pub fn clamp_limits(output: &Encoding, clamp: Option<(f32, f32)>) -> (i32, i32) {
+    clamp.map_or((output.qmin(), output.qmax()), |(min, max)| (output.quantize(0, min), output.quantize(0, max)))
+}
+
+/// The table from one encoding to another, indexed by the stored byte (two's complement if the input is signed); bytes
+/// that the input cannot hold map to what its nearest integer maps to.
+pub fn table(input: &Encoding, output: &Encoding, (low, high): (i32, i32)) -> [u8; 256] {
+    std::array::from_fn(|byte| {
+        let x = if input.signed { i32::from(byte as u8 as i8) } else { byte as i32 };
+        let x = x.clamp(input.qmin(), input.qmax());
+        output.quantize(0, input.dequantize(0, x)).clamp(low, high) as u8
+    })
+}
