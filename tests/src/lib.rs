@@ -2,4 +2,5 @@
 //! journeys (a person's whole task) and bad input; this library holds what they share, and the task runner's tools.
 
 pub mod command;
+pub mod fixture;
 pub mod tools;
