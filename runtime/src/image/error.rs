@@ -37,7 +37,7 @@ macro_rules! faults {
 }
 
 faults! {
-    Magic = 1, "not an Intact image: the first eight bytes differ";
+    Magic = 1, "magic number of an Intact image, half of it";
     Version = 2, "format version";
     Length = 3, "length of the file in bytes";
     Checksum = 4, "CRC-32 over the file";
@@ -119,12 +119,16 @@ impl fmt::Display for ImageError {
         }
         write!(f, ": {}: ", self.fault.text())?;
         match self.fault {
-            Fault::Checksum | Fault::Scale | Fault::Multiplier => write!(f, "found {:#010x}", self.found)?,
+            Fault::Magic | Fault::Checksum | Fault::Scale | Fault::Multiplier => {
+                write!(f, "found {:#010x}", self.found)?
+            }
             _ => write!(f, "found {}", self.found)?,
         }
         match self.expected {
             [low, high] if low > high => Ok(()),
-            [only, high] if only == high && self.fault == Fault::Checksum => write!(f, ", expected {only:#010x}"),
+            [only, high] if only == high && matches!(self.fault, Fault::Magic | Fault::Checksum) => {
+                write!(f, ", expected {only:#010x}")
+            }
             [only, high] if only == high => write!(f, ", expected {only}"),
             [i64::MIN, high] => write!(f, ", expected at most {high}"),
             [low, i64::MAX] => write!(f, ", expected at least {low}"),

@@ -18,6 +18,8 @@ pub(super) const CRC: usize = 16;
 pub(super) const ARENA_BYTES: usize = 24;
 /// Offset of the first header field that [`HeaderRepr::emit`] writes.
 const FIELDS: usize = 20;
+/// Offset of [`HeaderRepr::provenance`].
+const PROVENANCE: usize = 96;
 /// Offset of an op's window.
 const WINDOW: usize = 36;
 /// Offset of what only this kind of op has.
@@ -86,12 +88,8 @@ impl Reader<'_> {
         core::array::from_fn(|_| u16::from_le_bytes(self.take()))
     }
 
-    fn flag(&mut self) -> Result<bool, Fault> {
-        match self.take() {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            _ => Err(Fault::Flags),
-        }
+    fn flag(&mut self) -> bool {
+        self.take() != [0]
     }
 }
 
@@ -113,7 +111,7 @@ impl HeaderRepr {
         w.span(self.preprocessing);
         w.span(self.labels);
         w.span(self.name);
-        w.at = 96;
+        w.at = PROVENANCE;
         w.put(self.provenance);
         bytes
     }
@@ -123,8 +121,14 @@ impl HeaderRepr {
     /// # Errors
     /// [`Fault::Flags`] when bytes without a field are not 0.
     pub fn parse(bytes: &[u8; Self::BYTES]) -> Result<Self, Fault> {
+        let header = Self::fields(bytes);
+        if header.emit()[FIELDS..] == bytes[FIELDS..] { Ok(header) } else { Err(Fault::Flags) }
+    }
+
+    /// [`Self::parse`] of bytes that it has accepted before.
+    fn fields(bytes: &[u8; Self::BYTES]) -> Self {
         let mut r = Reader { bytes, at: FIELDS };
-        let header = Self {
+        Self {
             contract: r.u32(),
             arena_bytes: r.u32(),
             tensors: r.span(),
@@ -135,9 +139,11 @@ impl HeaderRepr {
             preprocessing: r.span(),
             labels: r.span(),
             name: r.span(),
-            provenance: core::array::from_fn(|i| bytes[96 + i]),
-        };
-        if header.emit()[FIELDS..] == bytes[FIELDS..] { Ok(header) } else { Err(Fault::Flags) }
+            provenance: {
+                r.at = PROVENANCE;
+                r.take()
+            },
+        }
     }
 }
 
@@ -164,17 +170,23 @@ impl TensorRepr {
     /// # Errors
     /// [`Fault::Flags`] when a flag is neither 0 nor 1.
     pub fn parse(bytes: &[u8; Self::BYTES]) -> Result<Self, Fault> {
+        let tensor = Self::fields(bytes);
+        if tensor.emit() == *bytes { Ok(tensor) } else { Err(Fault::Flags) }
+    }
+
+    /// [`Self::parse`] of bytes that it has accepted before.
+    pub(super) fn fields(bytes: &[u8; Self::BYTES]) -> Self {
         let mut r = Reader { bytes, at: 0 };
-        Ok(Self {
+        Self {
             offset: r.u32(),
             bytes: r.u32(),
             shape: r.u16s(),
             bits: r.take::<1>()[0],
-            signed: r.flag()?,
+            signed: r.flag(),
             scale: r.f32(),
             zero_point: r.i32(),
             name: r.span(),
-        })
+        }
     }
 }
 
@@ -245,9 +257,20 @@ impl OpRepr {
     /// [`Fault::Kind`] for a kind that is not known, [`Fault::Flags`] for a flag that is neither 0 nor 1 and for bytes
     /// without a field that are not 0.
     pub fn parse(bytes: &[u8; Self::BYTES]) -> Result<Self, Fault> {
+        let op = Self::fields(bytes);
+        match op.emit() {
+            emitted if emitted == *bytes => Ok(op),
+            [tag, ..] if tag != bytes[0] => Err(Fault::Kind),
+            _ => Err(Fault::Flags),
+        }
+    }
+
+    /// [`Self::parse`] of bytes that it has accepted before. A kind that is not known is read as a reshape, whose tag
+    /// then gives it away.
+    pub(super) fn fields(bytes: &[u8; Self::BYTES]) -> Self {
         let mut r = Reader { bytes, at: 0 };
         let [tag, bits] = r.take();
-        let signed = r.flag()?;
+        let signed = r.flag();
         let [shift] = r.take();
         let (clamp_min, clamp_max) = (r.i16(), r.i16());
         let (inputs, output) = (r.span(), r.u32());
@@ -273,11 +296,9 @@ impl OpRepr {
             6 => OpKind::Add { multipliers: [r.i32(), r.i32()], shift },
             7 => OpKind::Concat { tables: r.span() },
             8 => OpKind::Lookup { table: r.span() },
-            9 => OpKind::Reshape,
-            _ => return Err(Fault::Kind),
+            _ => OpKind::Reshape,
         };
-        let op = Self { kind, inputs, output, clamp_min, clamp_max, scratch, name };
-        if op.emit() == *bytes { Ok(op) } else { Err(Fault::Flags) }
+        Self { kind, inputs, output, clamp_min, clamp_max, scratch, name }
     }
 }
 

@@ -1,29 +1,96 @@
 //! One folder for each op. Enters: the op's constants and the bytes of its inputs. Leaves: the bytes of its output.
 //! Refuses nothing: [`Image::check`](crate::image::Image::check) has refused whatever does not fit together.
+//!
+//! `reference.rs` is the plain meaning and stays so; `portable.rs`, where there is one, computes the same integers faster,
+//! on any core. Which of them run is said by [`Kernels`]. A reshape has no kernel: its output is where its input was.
+//!
+//! Letters: `H W C` height, width, channels of the input; `K` output channels; `R S` height and width of the window.
 
-use crate::image::repr::{OpKind, TensorRepr};
+pub mod add;
+pub mod average_pool;
+pub mod concat;
+pub mod conv2d;
+pub mod dense;
+pub mod global_average_pool;
+pub mod lookup;
+pub mod max_pool;
+pub(crate) mod scratch;
+mod window;
 
-/// Columns of a convolution that are worked on at once when the scratch holds them.
-pub const COLUMNS: u32 = 2;
+pub use scratch::{COLUMNS, column_bytes, scratch_bytes};
+pub use window::Window;
 
-/// Whether a convolution works channel by channel, with weights in the layout `R S C`.
-pub const fn is_depthwise(groups: u16, in_channels: u16, out_channels: u16) -> bool {
-    groups == in_channels && groups == out_channels
+use crate::{
+    arith::{Requantize, Requantizer, widen},
+    image::Tensor,
+};
+
+/// Which implementation of the ops runs. All give the same integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernels {
+    /// The plain meaning, slow.
+    Reference,
+    /// For any core.
+    #[default]
+    Portable,
 }
 
-/// Bytes of a column: the inputs of one output pixel of one group, `R S C/groups`, an i16 each. 0 for ops without columns.
-pub fn column_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
-    match *kind {
-        OpKind::Conv2d { window, groups, .. } if !is_depthwise(groups, input.shape[2], output.shape[2]) => {
-            let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
-            2 * taps * u64::from(input.shape[2] / groups.max(1))
-        }
-        _ => 0,
+/// A tensor that is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `H W C`, one byte each.
+    pub bytes: &'a [u8],
+    /// `H W C`.
+    pub shape: [usize; 3],
+    /// Whether the bytes are two's complement.
+    pub signed: bool,
+    /// The integer that stands for 0.0.
+    pub zero_point: i32,
+}
+
+impl<'a> Input<'a> {
+    /// `tensor`, with the bytes it has in the arena.
+    pub fn new(tensor: &Tensor, bytes: &'a [u8]) -> Self {
+        Self { bytes, shape: tensor.shape(), signed: tensor.repr.signed, zero_point: tensor.repr.zero_point }
+    }
+
+    /// The integer at `y x c`.
+    #[inline]
+    pub fn at(&self, y: usize, x: usize, c: usize) -> i32 {
+        let [_, w, channels] = self.shape;
+        widen(self.bytes[(y * w + x) * channels + c], self.signed)
     }
 }
 
-/// Bytes of scratch that an op is best given: [`COLUMNS`] columns for a convolution that is not depthwise, else none. The
-/// least that it must be given is one column.
-pub fn scratch_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
-    u64::from(COLUMNS) * column_bytes(kind, input, output)
+/// A tensor that is written.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// `H W C`, one byte each.
+    pub bytes: &'a mut [u8],
+    /// `H W C`.
+    pub shape: [usize; 3],
+    /// The integer that stands for 0.0.
+    pub zero_point: i32,
+    /// Ends of the op's clamp.
+    pub clamp: [i32; 2],
+}
+
+impl<'a> Output<'a> {
+    /// `tensor`, with the bytes it has in the arena, written by an op of that clamp.
+    pub fn new(tensor: &Tensor, clamp: [i32; 2], bytes: &'a mut [u8]) -> Self {
+        Self { bytes, shape: tensor.shape(), zero_point: tensor.repr.zero_point, clamp }
+    }
+
+    /// From accumulators to stored integers, with the multiplier `m`.
+    #[inline]
+    pub fn requantizer(&self, m: f32) -> Requantizer {
+        Requantizer::new(m, self.zero_point, self.clamp)
+    }
+
+    /// Stores an integer at `y x c`.
+    #[inline]
+    pub fn put(&mut self, y: usize, x: usize, c: usize, value: i32) {
+        let [_, w, channels] = self.shape;
+        self.bytes[(y * w + x) * channels + c] = value as u8;
+    }
 }

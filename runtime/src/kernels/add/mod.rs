@@ -1,0 +1,21 @@
+//! ONNX Add of two tensors of one shape, on integers. Enters: two stored integers for each element, each of its own
+//! encoding. Leaves: their sum in a third. The output may take the place of an input, so that all three are cells.
+
+mod reference;
+
+use crate::arith::AddRescale;
+use core::cell::Cell;
+
+/// Constants of an Add.
+#[derive(Clone, Copy, Debug)]
+pub struct Add {
+    /// From two integers to one.
+    pub rescale: AddRescale,
+    /// Whether each input is two's complement.
+    pub signed: [bool; 2],
+}
+
+/// Writes the sums; all three slices have one length.
+pub fn run(add: &Add, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]) {
+    reference::run(add, inputs, y);
+}

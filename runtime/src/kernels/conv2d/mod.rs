@@ -1,0 +1,40 @@
+//! ONNX QLinearConv (opset 10), 2-D. Enters: `H W C` integers of 2 to 8 bits, weights of 8, 4 or 2 bits `K R S C/groups`
+//! (`R S C` when depthwise), one zero point or one for each `K`. Leaves: `H W K` integers. Padding is the real value 0.
+
+mod reference;
+
+use super::{Input, Kernels, Output, Window, scratch};
+use crate::image::{Op, Weights, repr::WeightsRepr, repr::WindowRepr};
+
+/// Constants of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d<'a> {
+    /// Kernel, stride, padding, dilation.
+    pub window: Window,
+    /// Divides input and output channels.
+    pub groups: usize,
+    /// Whether `groups = C = K`.
+    pub depthwise: bool,
+    /// Weights, biases, multipliers.
+    pub weights: Weights<'a>,
+}
+
+impl<'a> Conv2d<'a> {
+    /// The convolution that `op` is, given what its record says.
+    pub fn new(op: &Op<'a>, window: WindowRepr, groups: u16, weights: WeightsRepr) -> Self {
+        let (in_channels, out_channels) = (op.input(0).repr.shape[2], op.output().repr.shape[2]);
+        Self {
+            window: window.into(),
+            groups: groups.into(),
+            depthwise: scratch::is_depthwise(groups, in_channels, out_channels),
+            weights: op.weights(weights),
+        }
+    }
+}
+
+/// Writes the convolution's output.
+pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, _scratch: &mut [u8]) {
+    match kernels {
+        Kernels::Reference | Kernels::Portable => reference::run(conv, x, y),
+    }
+}

@@ -1,0 +1,28 @@
+//! How much scratch an op is given. Enters: the op and its tensors, before there is an image. Leaves: bytes of arena.
+
+use crate::image::repr::{OpKind, TensorRepr};
+
+/// Columns that a convolution works on at once, if the scratch holds them.
+pub const COLUMNS: u32 = 2;
+
+/// Whether a convolution works channel by channel, with weights in the layout `R S C`.
+pub(crate) const fn is_depthwise(groups: u16, in_channels: u16, out_channels: u16) -> bool {
+    groups == in_channels && groups == out_channels
+}
+
+/// Least scratch of an op: for a convolution that is not depthwise one column, that is the inputs of one output pixel in
+/// one group, `R S C/groups`, an i16 each. 0 for all others.
+pub fn column_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
+    match *kind {
+        OpKind::Conv2d { window, groups, .. } if !is_depthwise(groups, input.shape[2], output.shape[2]) => {
+            let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+            2 * taps * u64::from(input.shape[2] / groups.max(1))
+        }
+        _ => 0,
+    }
+}
+
+/// Scratch that an op is best given: [`COLUMNS`] times the least.
+pub fn scratch_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
+    u64::from(COLUMNS) * column_bytes(kind, input, output)
+}
