@@ -1,0 +1,225 @@
+//! A folder of class folders. Enters: `<folder>/<class>/<picture>`, or the same under `train/` and `test/`. Leaves: a
+//! [`Dataset`] with the classes sorted by name and the pictures of a class sorted by file name, both by bytes, so that
+//! labels and order are the same on every machine. Refused: a missing folder, a class without pictures, pictures
+//! beside the class folders, `train/` and `test/` with different classes, pictures that cannot be read (all of them
+//! are listed), and pictures of different sizes when no size is asked for.
+//!
+//! Pictures are files that end in `.png`, `.jpg` or `.jpeg`, in any case; what they are is then decided by their
+//! content. Other files are left unread and counted in [`Dataset::notes`]; names that begin with a dot are ignored.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{DataError, Dataset, Options, Split, picture};
+
+const LAYOUT: &str =
+    "class folders with PNG or JPEG pictures (`<class>/*.png`), or the same under `train/` and `test/`";
+
+/// Reads one split; see [`super::open`] for what `options` mean.
+///
+/// # Errors
+/// All that the module refuses.
+pub fn read(folder: &Path, split: Split, options: &Options) -> Result<Dataset, DataError> {
+    let top = Listing::of(folder)?;
+    let held_out = match (top.has_splits(), options.hold_out) {
+        (true, None) => return read_split(folder, &top, split, options),
+        (true, Some(_)) if top.folder("test").is_some() => {
+            return Err(DataError::layout(folder, "a `test` folder", "none, because a held-out share was asked for"));
+        }
+        (_, held_out) => held_out,
+    };
+    let root = top.folder("train").filter(|_| top.has_splits()).unwrap_or(folder);
+    match (split, held_out) {
+        (Split::Train, None) => read_classes(folder, root, options),
+        (Split::Test, None) => Err(DataError::layout(
+            folder,
+            "class folders but no `test` folder",
+            "`train/` and `test/`, or a held-out share to be asked for",
+        )),
+        (split, Some(share)) => {
+            let (rest, held) = read_classes(folder, root, options)?.hold_out(share, options.seed)?;
+            Ok(if split == Split::Train { rest } else { held })
+        }
+    }
+}
+
+/// Whether there is anything in this folder that could be a class folder.
+pub(super) fn is_candidate(folder: &Path) -> bool {
+    Listing::of(folder).is_ok_and(|listing| !listing.folders.is_empty())
+}
+
+fn read_split(folder: &Path, top: &Listing, split: Split, options: &Options) -> Result<Dataset, DataError> {
+    let Some(root) = top.folder(split.name()) else {
+        return Err(DataError::layout(folder, format!("no `{split}` folder"), "`train` and `test` folders"));
+    };
+    let other = if split == Split::Train { Split::Test } else { Split::Train };
+    if let Some(other_root) = top.folder(other.name()) {
+        let (here, there) = (Listing::of(root)?.class_names(), Listing::of(other_root)?.class_names());
+        for (names, lacking, lacking_in) in [(&here, &there, other), (&there, &here, split)] {
+            if let Some(name) = names.iter().find(|name| !lacking.contains(name)) {
+                let expected = "the same classes in `train` and `test`";
+                return Err(DataError::layout(folder, format!("no class `{name}` in `{lacking_in}`"), expected));
+            }
+        }
+    }
+    let mut notes: Vec<String> = Vec::new();
+    for left in top.folders.iter().filter(|path| !["train", "test"].contains(&name_of(path).as_str())) {
+        notes.push(format!("`{}` is neither `train` nor `test` and was not read", left.display()));
+    }
+    notes.extend(top.note_on_other_files(folder));
+    Ok(read_classes(folder, root, options)?.with_notes(notes))
+}
+
+/// Reads `<root>/<class>/<picture>`; `folder` gives the data set its name.
+fn read_classes(folder: &Path, root: &Path, options: &Options) -> Result<Dataset, DataError> {
+    let top = Listing::of(root)?;
+    if top.folders.is_empty() {
+        return Err(DataError::layout(root, "no folder in it", LAYOUT));
+    }
+    if let Some(first) = top.pictures.first() {
+        let found = format!("{} pictures beside the class folders, first `{}`", top.pictures.len(), name_of(first));
+        return Err(DataError::layout(root, found, "every picture in the folder of its class"));
+    }
+    if top.folders.len() > usize::from(u16::MAX) + 1 {
+        return Err(DataError::layout(root, format!("{} class folders", top.folders.len()), "at most 65536"));
+    }
+    let mut notes: Vec<String> = top.note_on_other_files(root).into_iter().collect();
+    let (mut files, mut labels) = (Vec::new(), Vec::new());
+    for (label, class) in top.folders.iter().enumerate() {
+        let listing = Listing::of(class)?;
+        if listing.pictures.is_empty() {
+            return Err(DataError::layout(class, "no picture", "PNG or JPEG files (`.png`, `.jpg`, `.jpeg`)"));
+        }
+        notes.extend(listing.note_on_other_files(class));
+        if let Some(first) = listing.folders.first() {
+            notes.push(format!(
+                "folders within a class are not read: {}, first `{}`",
+                listing.folders.len(),
+                first.display()
+            ));
+        }
+        labels.extend(std::iter::repeat_n(label as u16, listing.pictures.len()));
+        files.extend(listing.pictures);
+    }
+    let (size, images) = read_pictures(root, &files, options.size)?;
+    let name = folder.canonicalize().map_err(|e| DataError::io(folder, e))?;
+    Ok(Dataset::new(name_of(&name), size, top.class_names(), labels, images)?.with_notes(notes))
+}
+
+/// Decodes all files in parallel into one buffer, in their order.
+fn read_pictures(
+    root: &Path,
+    files: &[PathBuf],
+    wanted: Option<[usize; 2]>,
+) -> Result<([usize; 2], Vec<u8>), DataError> {
+    let size = match wanted {
+        Some(size) => size,
+        None => picture::size(&picture::decode(&files[0]).map_err(|bad| DataError::Unreadable(vec![bad]))?),
+    };
+    let [height, width] = size;
+    let bytes = height * width * 3;
+    if bytes == 0 {
+        return Err(DataError::layout(root, format!("a size of {height}x{width} asked for"), "at least 1x1"));
+    }
+    let mut images = Vec::new();
+    if images.try_reserve_exact(files.len() * bytes).is_err() {
+        let found = format!("{} pictures, {} bytes at {height}x{width}", files.len(), files.len() * bytes);
+        return Err(DataError::layout(root, found, "a data set that fits into memory"));
+    }
+    images.resize(files.len() * bytes, 0);
+    // What one file came to: nothing, an unreadable picture, or a size that is not the first one's.
+    let faults: Vec<_> = images
+        .par_chunks_exact_mut(bytes)
+        .zip(files)
+        .filter_map(|(image, file)| match picture::decode(file) {
+            Err(bad) => Some(Err(bad)),
+            Ok(picture) if wanted.is_none() && picture::size(&picture) != size => {
+                Some(Ok((file, picture::size(&picture))))
+            }
+            Ok(picture) => {
+                image.copy_from_slice(&picture::resize(picture, size));
+                None
+            }
+        })
+        .collect();
+    let (mut unreadable, mut odd) = (Vec::new(), None);
+    for fault in faults {
+        match fault {
+            Err(bad) => unreadable.push(bad),
+            Ok(other) => odd = odd.or(Some(other)),
+        }
+    }
+    if !unreadable.is_empty() {
+        return Err(DataError::Unreadable(unreadable));
+    }
+    match odd {
+        Some((file, [h, w])) => {
+            let expected = format!("{height}x{width} as in `{}`, or a size to be asked for", files[0].display());
+            Err(DataError::layout(file, format!("{h}x{w} pixels"), expected))
+        }
+        None => Ok((size, images)),
+    }
+}
+
+/// What lies in one folder, each kind sorted by name.
+struct Listing {
+    folders: Vec<PathBuf>,
+    pictures: Vec<PathBuf>,
+    others: Vec<PathBuf>,
+}
+
+impl Listing {
+    fn of(folder: &Path) -> Result<Self, DataError> {
+        let io = |e| DataError::io(folder, e);
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                paths.push(entry.path());
+            }
+        }
+        paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+        let mut listing = Self { folders: Vec::new(), pictures: Vec::new(), others: Vec::new() };
+        for path in paths {
+            let kind = if path.is_dir() {
+                &mut listing.folders
+            } else if is_picture(&path) {
+                &mut listing.pictures
+            } else {
+                &mut listing.others
+            };
+            kind.push(path);
+        }
+        Ok(listing)
+    }
+
+    /// Whether `train` or `test` holds folders itself; a class that happens to be called `train` holds pictures.
+    fn has_splits(&self) -> bool {
+        ["train", "test"].iter().any(|name| self.folder(name).is_some_and(is_candidate))
+    }
+
+    fn folder(&self, name: &str) -> Option<&Path> {
+        self.folders.iter().map(PathBuf::as_path).find(|path| path.file_name() == Some(OsStr::new(name)))
+    }
+
+    fn class_names(&self) -> Vec<String> {
+        self.folders.iter().map(|path| name_of(path)).collect()
+    }
+
+    fn note_on_other_files(&self, folder: &Path) -> Option<String> {
+        let first = name_of(self.others.first()?);
+        let n = self.others.len();
+        Some(format!("`{}`: {n} files that are no pictures were not read, first `{first}`", folder.display()))
+    }
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg"))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
