@@ -7,8 +7,8 @@ use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::Args;
 use runtime::exec::Session;
-use runtime::image::{Image, OpView};
-use runtime::observe::{Observer, TensorView};
+use runtime::image::Image;
+use runtime::observe::Timing;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let mut arena = vec![0; image.arena_bytes()];
     let mut session = Session::new(image, &mut arena)?;
     // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.
-    let [height, width, channels] = image.input().shape();
-    let pixels: Vec<u8> = (0..height * width * channels).map(|i| (i * 97 % 251) as u8).collect();
+    let pixels: Vec<u8> = (0..image.input().len()).map(|i| (i * 97 % 251) as u8).collect();
 
     session.run_pixels(&pixels)?;
     let mut times = Vec::new();
@@ -43,24 +42,21 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
 
-    let mut clock = Clock { last: Instant::now(), spent: vec![Duration::ZERO; image.op_count()] };
-    let rounds = times.len().clamp(1, 100);
-    for _ in 0..rounds {
-        clock.last = Instant::now();
-        session.run_pixels_observed(&pixels, &mut clock)?;
+    let mut timing = Timing::default();
+    for _ in 0..times.len().clamp(1, 100) {
+        session.run_pixels_observed(&pixels, &mut timing)?;
     }
-    let total: Duration = clock.spent.iter().sum();
+    let total: Duration = timing.times().iter().sum();
 
-    let macs: u64 = (0..image.op_count()).map(|i| image.op(i).macs()).sum();
+    let macs: u64 = image.ops().map(|op| op.macs()).sum();
     let rate = macs as f64 / at(0.5).as_secs_f64() / 1e9;
     let mut rows = vec![["op", "kind", "MAC", "microseconds", "share"].map(String::from).to_vec()];
-    for (i, spent) in clock.spent.iter().enumerate() {
-        let op = image.op(i);
+    for (op, spent) in image.ops().zip(timing.times()) {
         rows.push(vec![
             op.name().to_owned(),
-            op.kind_name().to_owned(),
+            op.repr.kind.name().to_owned(),
             thousands(op.macs()),
-            format!("{:.1}", spent.as_secs_f64() * 1e6 / rounds as f64),
+            format!("{:.1}", spent.as_secs_f64() * 1e6 / timing.runs() as f64),
             format!("{:.1} %", 100.0 * spent.as_secs_f64() / total.as_secs_f64().max(1e-12)),
         ]);
     }
@@ -75,17 +71,4 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         columns(&rows)
     ))?;
     Ok(Outcome::Done)
-}
-
-/// Adds up the time between the ends of neighbouring ops.
-struct Clock {
-    last: Instant,
-    spent: Vec<Duration>,
-}
-
-impl Observer for Clock {
-    fn after(&mut self, index: usize, _op: &OpView<'_>, _output: TensorView<'_>) {
-        self.spent[index] += self.last.elapsed();
-        self.last = Instant::now();
-    }
 }

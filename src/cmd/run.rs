@@ -35,15 +35,14 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     for path in &a.pictures {
         let pixels = exporter::data::read_image(path, height, width)?;
         let output = session.run_pixels(&pixels)?;
-        let mut best = vec![0; a.top.min(output.len())];
-        output.top_k(&mut best);
+        let mut best = vec![0; a.top];
         let mut rows = vec![];
-        for &class in &best {
+        for &class in output.top(&mut best) {
             let label = image.label(class).map_or_else(|| format!("class {class}"), str::to_owned);
             rows.push(vec![
                 format!("  {label}"),
                 format!("logit {:.3}", output.real(class)),
-                format!("stored {}", output.logit(class)),
+                format!("stored {}", output.integer(class)),
             ]);
         }
         text += &format!("{}\n{}", path.display(), columns(&rows));

@@ -69,7 +69,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let report = on_board(&firmware, &test, &options)?;
 
     let answers = report.inferences.iter().zip(test.labels());
-    let signed = image.output().signed();
+    let signed = image.output().repr.signed;
     let correct = answers.filter(|(i, label)| best(&i.logits, signed) == usize::from(**label)).count();
     let counts: Vec<u64> = report.inferences.iter().filter_map(|i| i.instructions).collect();
     let mut text = format!("{}\n\n", firmware.verdict());
@@ -97,20 +97,18 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 /// Mean instructions of each op.
 fn op_table(image: &Image<'_>, report: &Report) -> String {
     let runs = report.inferences.len() as u64;
-    let mean: Vec<u64> = (0..image.op_count())
-        .map(|op| report.inferences.iter().filter_map(|i| i.op_instructions.get(op)).sum::<u64>() / runs)
-        .collect();
+    let mean_of = |op: usize| report.inferences.iter().filter_map(|i| i.op_instructions.get(op)).sum::<u64>() / runs;
+    let mean: Vec<u64> = (0..image.ops().len()).map(mean_of).collect();
     let total: u64 = mean.iter().sum();
     let mut rows = vec![["op", "kind", "MAC", "instructions", "per MAC", "share"].map(String::from).to_vec()];
-    for (i, &instructions) in mean.iter().enumerate() {
-        let op = image.op(i);
+    for (op, &instructions) in image.ops().zip(&mean) {
         let per_mac = match op.macs() {
             0 => "-".to_owned(),
             macs => format!("{:.2}", instructions as f64 / macs as f64),
         };
         rows.push(vec![
             op.name().to_owned(),
-            op.kind_name().to_owned(),
+            op.repr.kind.name().to_owned(),
             thousands(op.macs()),
             thousands(instructions),
             per_mac,

@@ -14,7 +14,7 @@ use exporter::network::Network;
 use rayon::prelude::*;
 use runtime::exec::Session;
 use runtime::image::Image;
-use runtime::observe::OpChecksums;
+use runtime::observe::{Checksums, first_difference};
 
 /// Images given to an executor at once, between two signs of progress.
 const CHUNK: usize = 250;
@@ -147,11 +147,10 @@ impl Ladder<'_> {
         let results: Vec<(Vec<u8>, Vec<u32>)> = (0..self.data.len())
             .into_par_iter()
             .map_init(
-                || (vec![0; image.arena_bytes()], vec![0; image.op_count()]),
+                || (vec![0; image.arena_bytes()], vec![0; image.ops().len()]),
                 |(arena, checksums), i| -> Result<_> {
                     let mut session = Session::new(image, arena)?;
-                    let mut observer = OpChecksums::new(checksums);
-                    let output = session.run_pixels_observed(self.data.image(i), &mut observer)?;
+                    let output = session.run_pixels_observed(self.data.image(i), &mut Checksums::new(checksums))?;
                     let bytes = output.bytes().to_vec();
                     progress.add(1);
                     Ok((bytes, checksums.clone()))
@@ -181,13 +180,11 @@ impl Ladder<'_> {
             .iter()
             .zip(board)
             .enumerate()
-            .filter_map(|(index, (a, b))| a.iter().zip(b).position(|(x, y)| x != y).map(|op| (op, index)))
+            .filter_map(|(index, (a, b))| first_difference(a, b).map(|op| (op, index)))
             .min();
-        Ok(first.map(|(op, index)| Divergence {
-            op: image.op(op).name().to_owned(),
-            image: index,
-            largest_lsb: None,
-        }))
+        // A board that reports more ops than there are is named by the count.
+        let name = |op| image.ops().nth(op).map_or_else(|| format!("op {op}"), |op| op.name().to_owned());
+        Ok(first.map(|(op, index)| Divergence { op: name(op), image: index, largest_lsb: None }))
     }
 }
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use exporter::data::Dataset;
 use exporter::execute::{Executor, Mode};
 use exporter::network::{Network, TensorId};
-use runtime::exec::Session;
-use runtime::image::{Image, OpView};
-use runtime::observe::{Observer, TensorView};
+use runtime::exec::{Output, Session};
+use runtime::image::{Image, Op};
+use runtime::observe::Observer;
 use std::collections::HashMap;
 
 /// Folding may move a value by this much of its op's step before the op is named: beyond it, rounding would notice.
@@ -78,12 +78,8 @@ pub(super) fn walk(
             });
         }
     }
-    let names: Vec<(String, &'static str)> = (0..ops.len())
-        .map(|op| {
-            let view = image.op(op);
-            (view.name().to_owned(), view.kind_name())
-        })
-        .collect();
+    let names: Vec<(String, &'static str)> =
+        image.ops().map(|op| (op.name().to_owned(), op.repr.kind.name())).collect();
     let first = |which: usize| {
         gathered.iter().zip(&names).find_map(|(sums, (op, _))| {
             sums.first_image[which].map(|image| Divergence {
@@ -143,9 +139,10 @@ impl Gathered {
 
 /// The network's tensor that each op of the image writes.
 fn tensors_of_ops(image: &Image<'_>, network: &Network) -> Result<Vec<TensorId>> {
-    (0..image.op_count())
+    image
+        .ops()
         .map(|op| {
-            let name = image.tensor(image.op(op).output()).name();
+            let name = op.output().name();
             network
                 .tensors
                 .iter()
@@ -159,7 +156,7 @@ fn tensors_of_ops(image: &Image<'_>, network: &Network) -> Result<Vec<TensorId>>
 struct Taps(Vec<Vec<i32>>);
 
 impl Observer for Taps {
-    fn after(&mut self, _index: usize, _op: &OpView<'_>, output: TensorView<'_>) {
-        self.0.push((0..output.len()).map(|i| output.get(i)).collect());
+    fn after(&mut self, _: &Op<'_>, output: Output<'_, '_>) {
+        self.0.push((0..output.len()).map(|i| output.integer(i)).collect());
     }
 }
