@@ -4,5 +4,6 @@ pub mod data;
 pub mod execute;
 pub mod fold;
 pub mod network;
+pub mod onnx;
 pub mod pipeline;
 pub mod quantize;

@@ -1,0 +1,112 @@
+//! Writing. Enters: a [`Network`] and [`WriteOptions`]. Leaves: the bytes of an ONNX file (opset 19, IR 9), the same for
+//! the same input. Refuses: what [`Network::check`] refuses, and in quantized files whatever is not 8 bit integers.
+
+mod float;
+mod node;
+mod qdq;
+
+pub use float::write_float;
+pub use qdq::write_qdq;
+
+use super::builder::{Builder, Dim, Element};
+use crate::network::{Network, TensorId};
+use node::Rank;
+
+/// First opset with every form we write; ONNX Runtime reads it since 1.17.
+const OPSET: i64 = 19;
+const IR_VERSION: i64 = 9;
+
+/// Images per run that the file is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Exactly so many, at least 1. Mobile engines want static shapes.
+    Fixed(usize),
+    /// Any number: the first extent is the name `N`.
+    Any,
+}
+
+/// What a file holds beyond the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Images per run; 1 by default.
+    pub batch: Batch,
+    /// BLAKE3 of the network that is exported, for the file's metadata.
+    pub provenance: Option<[u8; 32]>,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { batch: Batch::Fixed(1), provenance: None }
+    }
+}
+
+impl WriteOptions {
+    fn batch_dim(&self) -> Dim {
+        match self.batch {
+            Batch::Fixed(images) => Dim::Fixed(images.max(1)),
+            Batch::Any => Dim::Named("N"),
+        }
+    }
+}
+
+/// A graph in the making for one network: what float and quantized files share.
+struct Sheet<'n> {
+    network: &'n Network,
+    builder: Builder,
+    batch: Dim,
+}
+
+impl<'n> Sheet<'n> {
+    /// Reserves the names of the graph's input and output, so that they are exactly the tensors' names, and declares
+    /// the input.
+    fn new(network: &'n Network, options: &WriteOptions) -> Self {
+        let mut builder = Builder::new(&network.name);
+        let batch = options.batch_dim();
+        builder.value(&network.tensors[network.input].name);
+        builder.value(&network.tensors[network.output].name);
+        let mut sheet = Self { network, builder, batch };
+        let dims = sheet.dims(network.input, Rank::Image);
+        sheet.builder.input(&network.tensors[network.input].name, Element::F32, &dims);
+        sheet
+    }
+
+    /// Declares the output and gives the bytes.
+    fn finish(mut self, rank: Rank, metadata: &[(&str, String)]) -> Vec<u8> {
+        let dims = self.dims(self.network.output, rank);
+        self.builder.output(&self.network.tensors[self.network.output].name, Element::F32, &dims);
+        self.builder.finish(IR_VERSION, OPSET, metadata)
+    }
+
+    fn dims(&self, tensor: TensorId, rank: Rank) -> Vec<Dim> {
+        let shape = self.network.tensors[tensor].shape;
+        match rank {
+            Rank::Image => vec![self.batch, Dim::Fixed(shape.c), Dim::Fixed(shape.h), Dim::Fixed(shape.w)],
+            Rank::Vector => vec![self.batch, Dim::Fixed(shape.len())],
+        }
+    }
+
+    /// Adds a Reshape of `from` and returns the name of its output.
+    fn reshape(&mut self, tensor: TensorId, from: &str, to: Rank) -> String {
+        let Self { network, builder, .. } = self;
+        let (name, shape) = (&network.tensors[tensor].name, network.tensors[tensor].shape);
+        // 0 copies the batch.
+        let target = match to {
+            Rank::Image => vec![0, shape.c as i64, shape.h as i64, shape.w as i64],
+            Rank::Vector => vec![0, shape.len() as i64],
+        };
+        let target = builder.integers(&format!("{name}_shape"), Element::I64, &[target.len()], &target);
+        let reshaped = builder.value(&format!("{name}_reshaped"));
+        builder.node("Reshape", &format!("{name}_Reshape"), &[from, &target], &reshaped, vec![]);
+        reshaped
+    }
+}
+
+/// The networks that both writers refuse.
+fn check(network: &Network) -> Result<(), super::WriteError> {
+    network.check()?;
+    if network.input == network.output {
+        let name = network.tensors[network.input].name.clone();
+        return Err(super::WriteError::Tensor { tensor: name, reason: "is input and output: there is no node".into() });
+    }
+    Ok(())
+}
