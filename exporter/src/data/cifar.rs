@@ -73,8 +73,8 @@ fn read_batch(path: &Path, labels: &mut Vec<u16>, images: &mut Vec<u8>) -> Resul
     }
     let (records, rest) = bytes.as_chunks::<RECORD>();
     if !rest.is_empty() {
-        let found = format!("a record that ends after {} bytes", rest.len());
-        return fault(bytes.len() - rest.len(), found, format!("{RECORD} bytes"));
+        let found = format!("a last record of {} bytes ({} in all)", rest.len(), bytes.len());
+        return fault(bytes.len() - rest.len(), found, format!("whole records of {RECORD} bytes"));
     }
     for (i, [label, planes @ ..]) in records.iter().enumerate() {
         if usize::from(*label) >= CLASSES.len() {

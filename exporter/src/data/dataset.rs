@@ -1,7 +1,6 @@
 //! Images and labels in memory. Enters: bytes, labels and class names. Leaves: the same, indexed, cut into parts and
 //! hashed. Refuses: lengths that do not fit and labels without a class.
 
-use image::RgbImage;
 use rayon::prelude::*;
 
 use super::{DataError, picture, random};
@@ -22,8 +21,8 @@ impl Dataset {
     /// A data set from its parts: `images` is `N H W 3`, red first; `labels` has `N` indices into `classes`.
     ///
     /// # Errors
-    /// [`DataError::Dataset`] if height or width is 0, there are no images, the lengths do not fit, or a label has no
-    /// class.
+    /// [`DataError::Size`] if a side is not 1 to 4096; [`DataError::Dataset`] if there are no images, the lengths do not
+    /// fit, or a label has no class.
     pub fn new(
         name: impl Into<String>,
         [height, width]: [usize; 2],
@@ -33,19 +32,15 @@ impl Dataset {
     ) -> Result<Self, DataError> {
         let name = name.into();
         let fault = |reason| Err(DataError::Dataset { name: name.clone(), reason });
-        if height == 0 || width == 0 {
-            return fault(format!("images of {height}x{width} pixels"));
-        }
+        picture::check_size([height, width])?;
         if labels.is_empty() {
             return fault("no image".into());
         }
-        let expected = labels.len() * height * width * 3;
-        if images.len() != expected {
-            let n = labels.len();
-            return fault(format!(
-                "found {} bytes of pixels, expected {expected} for {n} images of {height}x{width}",
-                images.len()
-            ));
+        let (n, found) = (labels.len(), images.len());
+        let expected = n * height * width * 3;
+        if found != expected {
+            let images = format!("{n} images of {height}x{width}");
+            return fault(format!("found {found} bytes of pixels, expected {expected} for {images}"));
         }
         if let Some(i) = labels.iter().position(|&label| usize::from(label) >= classes.len()) {
             return fault(format!("image {i} has label {}, but there are {} classes", labels[i], classes.len()));
@@ -135,21 +130,22 @@ impl Dataset {
     /// Every image resized as [`super::read_image`] does.
     ///
     /// # Errors
-    /// [`DataError::Dataset`] if height or width is 0.
+    /// [`DataError::Size`] if a side is not 1 to 4096.
     pub fn resized(&self, size: [usize; 2]) -> Result<Self, DataError> {
-        if size == [self.height, self.width] {
-            return Ok(self.clone());
-        }
-        let resize = |image: &[u8]| {
-            let picture = RgbImage::from_raw(self.width as u32, self.height as u32, image.to_vec());
-            picture.map_or_else(Vec::new, |picture| picture::resize(picture, size))
-        };
-        let images = match size {
-            [0, _] | [_, 0] => Vec::new(),
-            _ => self.images.par_chunks_exact(self.height * self.width * 3).flat_map_iter(resize).collect(),
-        };
-        let data = Self::new(self.name.clone(), size, self.classes.clone(), self.labels.clone(), images)?;
-        Ok(data.with_notes(self.notes.clone()))
+        picture::check_size(size)?;
+        let here = [self.height, self.width];
+        let resize = |image: &[u8]| picture::resize_bytes(image.to_vec(), here, size);
+        let images = self.images.par_chunks_exact(self.height * self.width * 3).flat_map_iter(resize).collect();
+        let [height, width] = size;
+        Ok(Self {
+            name: self.name.clone(),
+            height,
+            width,
+            classes: self.classes.clone(),
+            labels: self.labels.clone(),
+            images,
+            notes: self.notes.clone(),
+        })
     }
 
     /// Cuts off a share of each class: `(rest, held out)`, both in the order of this data set. Which images are held
@@ -164,13 +160,15 @@ impl Dataset {
         if !(share > 0.0 && share < 1.0) {
             return Err(fault(format!("cannot hold out a share of {share}, expected more than 0 and less than 1")));
         }
+        let mut members = vec![Vec::new(); self.classes.len()];
+        for (i, &label) in self.labels.iter().enumerate() {
+            members[usize::from(label)].push(i);
+        }
         let mut held = vec![false; self.len()];
-        for (class, name) in self.classes.iter().enumerate() {
-            let mut members: Vec<usize> = (0..self.len()).filter(|&i| usize::from(self.labels[i]) == class).collect();
-            match members.len() {
-                0 => continue,
-                1 => return Err(fault(format!("class `{name}` has a single image, so none can be held out"))),
-                _ => {}
+        for (class, mut members) in members.into_iter().enumerate().filter(|(_, members)| !members.is_empty()) {
+            if members.len() == 1 {
+                let name = &self.classes[class];
+                return Err(fault(format!("class `{name}` has a single image, so none can be held out")));
             }
             let count = ((members.len() as f64 * share).round() as usize).clamp(1, members.len() - 1);
             random::shuffle(&mut random::stream(seed, b"hold out", class as u64), &mut members);

@@ -51,6 +51,14 @@ pub enum DataError {
     /// Images that no decoder can read, in file order.
     #[error("{}", list(.0))]
     Unreadable(Vec<Unreadable>),
+    /// Images of this size are not held in a data set.
+    #[error("found a size of {height}x{width} pixels, expected 1x1 to 4096x4096")]
+    Size {
+        /// Pixels from top to bottom.
+        height: usize,
+        /// Pixels from left to right.
+        width: usize,
+    },
     /// A data set cannot be made from these parts or with these options.
     #[error("data set `{name}`: {reason}")]
     Dataset {

@@ -23,23 +23,33 @@ const LAYOUT: &str =
 /// All that the module refuses.
 pub fn read(folder: &Path, split: Split, options: &Options) -> Result<Dataset, DataError> {
     let top = Listing::of(folder)?;
-    let held_out = match (top.has_splits(), options.hold_out) {
-        (true, None) => return read_split(folder, &top, split, options),
-        (true, Some(_)) if top.folder("test").is_some() => {
-            return Err(DataError::layout(folder, "a `test` folder", "none, because a held-out share was asked for"));
-        }
-        (_, held_out) => held_out,
-    };
-    let root = top.folder("train").filter(|_| top.has_splits()).unwrap_or(folder);
-    match (split, held_out) {
-        (Split::Train, None) => read_classes(folder, root, options),
-        (Split::Test, None) => Err(DataError::layout(
+    let splits = top.has_splits();
+    let has_test = splits && top.folder("test").is_some();
+    if has_test && options.hold_out.is_some() {
+        return Err(DataError::layout(folder, "a `test` folder", "none, because a held-out share was asked for"));
+    }
+    if !has_test && split == Split::Test && options.hold_out.is_none() {
+        return Err(DataError::layout(
             folder,
-            "class folders but no `test` folder",
-            "`train/` and `test/`, or a held-out share to be asked for",
-        )),
-        (split, Some(share)) => {
-            let (rest, held) = read_classes(folder, root, options)?.hold_out(share, options.seed)?;
+            "no `test` folder",
+            "`train` and `test`, or a held-out share to be asked for",
+        ));
+    }
+    let data = if splits {
+        // What is held out comes from `train`.
+        let root = if has_test { split } else { Split::Train };
+        let root = top.folder(root.name()).ok_or_else(|| DataError::layout(folder, "no `train` folder", "one"))?;
+        if let (Some(train), Some(test)) = (top.folder("train"), top.folder("test")) {
+            check_same_classes(folder, train, test)?;
+        }
+        read_classes(folder, root, options)?.with_notes(top.notes_beside_splits(folder))
+    } else {
+        read_classes(folder, folder, options)?
+    };
+    match options.hold_out {
+        None => Ok(data),
+        Some(share) => {
+            let (rest, held) = data.hold_out(share, options.seed)?;
             Ok(if split == Split::Train { rest } else { held })
         }
     }
@@ -50,26 +60,15 @@ pub(super) fn is_candidate(folder: &Path) -> bool {
     Listing::of(folder).is_ok_and(|listing| !listing.folders.is_empty())
 }
 
-fn read_split(folder: &Path, top: &Listing, split: Split, options: &Options) -> Result<Dataset, DataError> {
-    let Some(root) = top.folder(split.name()) else {
-        return Err(DataError::layout(folder, format!("no `{split}` folder"), "`train` and `test` folders"));
-    };
-    let other = if split == Split::Train { Split::Test } else { Split::Train };
-    if let Some(other_root) = top.folder(other.name()) {
-        let (here, there) = (Listing::of(root)?.class_names(), Listing::of(other_root)?.class_names());
-        for (names, lacking, lacking_in) in [(&here, &there, other), (&there, &here, split)] {
-            if let Some(name) = names.iter().find(|name| !lacking.contains(name)) {
-                let expected = "the same classes in `train` and `test`";
-                return Err(DataError::layout(folder, format!("no class `{name}` in `{lacking_in}`"), expected));
-            }
+fn check_same_classes(folder: &Path, train: &Path, test: &Path) -> Result<(), DataError> {
+    let [train, test] = [Listing::of(train)?.class_names(), Listing::of(test)?.class_names()];
+    for (these, those, lacking) in [(&train, &test, Split::Test), (&test, &train, Split::Train)] {
+        if let Some(name) = these.iter().find(|name| !those.contains(name)) {
+            let expected = "the same classes in `train` and `test`";
+            return Err(DataError::layout(folder, format!("no class `{name}` in `{lacking}`"), expected));
         }
     }
-    let mut notes: Vec<String> = Vec::new();
-    for left in top.folders.iter().filter(|path| !["train", "test"].contains(&name_of(path).as_str())) {
-        notes.push(format!("`{}` is neither `train` nor `test` and was not read", left.display()));
-    }
-    notes.extend(top.note_on_other_files(folder));
-    Ok(read_classes(folder, root, options)?.with_notes(notes))
+    Ok(())
 }
 
 /// Reads `<root>/<class>/<picture>`; `folder` gives the data set its name.
@@ -94,11 +93,8 @@ fn read_classes(folder: &Path, root: &Path, options: &Options) -> Result<Dataset
         }
         notes.extend(listing.note_on_other_files(class));
         if let Some(first) = listing.folders.first() {
-            notes.push(format!(
-                "folders within a class are not read: {}, first `{}`",
-                listing.folders.len(),
-                first.display()
-            ));
+            let (n, first) = (listing.folders.len(), name_of(first));
+            notes.push(format!("`{}`: folders within a class were not read ({n}, first `{first}`)", class.display()));
         }
         labels.extend(std::iter::repeat_n(label as u16, listing.pictures.len()));
         files.extend(listing.pictures);
@@ -114,15 +110,11 @@ fn read_pictures(
     files: &[PathBuf],
     wanted: Option<[usize; 2]>,
 ) -> Result<([usize; 2], Vec<u8>), DataError> {
-    let size = match wanted {
-        Some(size) => size,
-        None => picture::size(&picture::decode(&files[0]).map_err(|bad| DataError::Unreadable(vec![bad]))?),
-    };
-    let [height, width] = size;
+    // Without a size asked for, the first readable picture gives it. Where none is readable, all are listed below.
+    let first_size = || files.iter().find_map(|file| picture::decode(file).ok()).map(|picture| picture::size(&picture));
+    let size @ [height, width] = wanted.or_else(first_size).unwrap_or([1, 1]);
+    picture::check_size(size)?;
     let bytes = height * width * 3;
-    if bytes == 0 {
-        return Err(DataError::layout(root, format!("a size of {height}x{width} asked for"), "at least 1x1"));
-    }
     let mut images = Vec::new();
     if images.try_reserve_exact(files.len() * bytes).is_err() {
         let found = format!("{} pictures, {} bytes at {height}x{width}", files.len(), files.len() * bytes);
@@ -156,7 +148,7 @@ fn read_pictures(
     }
     match odd {
         Some((file, [h, w])) => {
-            let expected = format!("{height}x{width} as in `{}`, or a size to be asked for", files[0].display());
+            let expected = format!("{height}x{width} like those before, or a size to be asked for");
             Err(DataError::layout(file, format!("{h}x{w} pixels"), expected))
         }
         None => Ok((size, images)),
@@ -208,10 +200,16 @@ impl Listing {
         self.folders.iter().map(|path| name_of(path)).collect()
     }
 
+    fn notes_beside_splits(&self, folder: &Path) -> Vec<String> {
+        let others = self.folders.iter().map(|path| name_of(path)).filter(|name| name != "train" && name != "test");
+        let note = |name| format!("`{}`: `{name}` is neither `train` nor `test` and was not read", folder.display());
+        others.map(note).chain(self.note_on_other_files(folder)).collect()
+    }
+
     fn note_on_other_files(&self, folder: &Path) -> Option<String> {
         let first = name_of(self.others.first()?);
         let n = self.others.len();
-        Some(format!("`{}`: {n} files that are no pictures were not read, first `{first}`", folder.display()))
+        Some(format!("`{}`: files other than pictures were not read ({n}, first `{first}`)", folder.display()))
     }
 }
 

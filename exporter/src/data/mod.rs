@@ -23,4 +23,7 @@ pub use dataset::Dataset;
 pub use error::{DataError, Unreadable};
 pub use open::{Options, Split, open};
 pub use picture::read_image;
-pub use preprocessing::{CIFAR10, Standard};
+pub use preprocessing::{CIFAR10, SHAPES10, Standard};
+
+#[cfg(test)]
+mod tests;

@@ -66,8 +66,8 @@ pub fn open(spec: &str, split: Split, options: &Options) -> Result<Dataset, Data
         return Err(DataError::Dataset { name: data.name().into(), reason });
     }
     match options.size {
-        Some(size) => data.resized(size),
-        None => Ok(data),
+        Some(size) if size != [data.height(), data.width()] => data.resized(size),
+        _ => Ok(data),
     }
 }
 

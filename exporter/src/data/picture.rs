@@ -13,17 +13,23 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 
 use super::{DataError, Unreadable};
 
+/// Longest side that can be asked for, in pixels.
+const LONGEST: usize = 4096;
+
 /// Reads a picture as `H W 3` RGB bytes, red first.
 ///
 /// # Errors
-/// [`DataError::Unreadable`] with the file's name; [`DataError::Dataset`] if `height` or `width` is 0.
+/// [`DataError::Unreadable`] with the file's name; [`DataError::Size`] if a side is not 1 to 4096.
 pub fn read_image(path: &Path, height: usize, width: usize) -> Result<Vec<u8>, DataError> {
-    if height == 0 || width == 0 {
-        let name = path.display().to_string();
-        return Err(DataError::Dataset { name, reason: format!("cannot resize to {height}x{width} pixels") });
-    }
+    check_size([height, width])?;
     let picture = decode(path).map_err(|bad| DataError::Unreadable(vec![bad]))?;
     Ok(resize(picture, [height, width]))
+}
+
+/// Whether images of this size can be made.
+pub(super) fn check_size([height, width]: [usize; 2]) -> Result<(), DataError> {
+    let allowed = 1..=LONGEST;
+    if allowed.contains(&height) && allowed.contains(&width) { Ok(()) } else { Err(DataError::Size { height, width }) }
 }
 
 /// The whole picture, at its own size.
@@ -72,6 +78,15 @@ pub(super) fn resize(picture: RgbImage, [height, width]: [usize; 2]) -> Vec<u8> 
         return picture.into_raw();
     }
     imageops::resize(&picture, width as u32, height as u32, FilterType::Triangle).into_raw()
+}
+
+/// The same for bytes `H W 3` at the size `from`.
+///
+/// # Panics
+/// If the number of bytes is another; a [`Dataset`](super::Dataset) has checked it.
+pub(super) fn resize_bytes(image: Vec<u8>, from: [usize; 2], to: [usize; 2]) -> Vec<u8> {
+    let picture = RgbImage::from_raw(from[1] as u32, from[0] as u32, image);
+    resize(picture.expect("as many bytes as the size says"), to)
 }
 
 /// Height and width.

@@ -14,16 +14,20 @@ pub type Standard = ([f32; 3], [f32; 3]);
 /// CIFAR-10's training images (the values that the GHN-2 code base uses).
 pub const CIFAR10: Standard = ([0.491_399_68, 0.482_158_27, 0.446_531_24], [0.247_032_33, 0.243_485_05, 0.261_587_68]);
 
+/// The 20,000 training images of [`shapes10`](super::shapes10) with seed 0.
+pub const SHAPES10: Standard = ([0.499_389_83, 0.501_765_7, 0.497_542_38], [0.259_075_16, 0.280_945_5, 0.254_920_15]);
+
 impl Preprocessing {
     /// From constants such as [`CIFAR10`].
     pub fn standard((mean, std): Standard) -> Self {
         Self { mean: mean.to_vec(), std: std.to_vec() }
     }
 
-    /// The constants for `cifar10` and `shapes10`; for any other data set, measured on the images given.
+    /// The constants for data sets named `cifar10` or `shapes10`; for any other, measured on the images given.
     pub fn of(data: &Dataset) -> Self {
         match data.name() {
             "cifar10" => Self::standard(CIFAR10),
+            "shapes10" => Self::standard(SHAPES10),
             _ => Self::measure(data),
         }
     }

@@ -1,6 +1,6 @@
 //! One picture of `shapes10`. Enters: its class and its random stream. Leaves: 32x32 RGB bytes. Refuses nothing.
 //!
-//! A scene is a background with a gradient, one to three strokes of clutter, the figure (any place, angle, size and
+//! A scene is a background with a gradient, up to two strokes of clutter, the figure (any place, angle, size and
 //! stretch) in a colour of its own, at most one thin stroke in front, and noise. Figure and background are two colours drawn
 //! alike, so that either may be the lighter one and no colour says anything about the class.
 
@@ -14,7 +14,7 @@ use crate::data::random::{below, uniform};
 type Colour = [f32; 3];
 
 /// Least difference in brightness between figure and background, of 255.
-const CONTRAST: f32 = 45.0;
+const CONTRAST: f32 = 60.0;
 
 /// Draws one picture, `32 32 3`.
 pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, pixels: &mut [u8]) {
@@ -22,9 +22,9 @@ pub(super) fn draw(class: usize, rng: &mut ChaCha8Rng, pixels: &mut [u8]) {
     let gradient = [direction(rng), direction(rng), direction(rng)].map(|[x, y]| [x * 1.5, y * 1.5]);
     let pose = Pose::random(rng);
     let figure = Figure::random(class, rng);
-    let behind: Vec<Stroke> = (0..1 + below(rng, 3)).map(|_| Stroke::random(rng, 1.3)).collect();
+    let behind: Vec<Stroke> = (0..below(rng, 3)).map(|_| Stroke::random(rng, 1.3)).collect();
     let in_front: Vec<Stroke> = (0..below(rng, 2)).map(|_| Stroke::random(rng, 0.6)).collect();
-    let noise = uniform(rng, 3.0, 16.0);
+    let noise = uniform(rng, 2.0, 12.0);
 
     for (i, pixel) in pixels.chunks_exact_mut(3).enumerate() {
         let (x, y) = ((i % SIDE) as f32 + 0.5, (i / SIDE) as f32 + 0.5);
@@ -100,11 +100,11 @@ struct Pose {
 
 impl Pose {
     fn random(rng: &mut ChaCha8Rng) -> Self {
-        let radius = uniform(rng, 8.0, 12.5);
-        let margin = 0.85 * radius;
+        let radius = uniform(rng, 9.0, 13.0);
+        let margin = 0.9 * radius;
         let mut place = || uniform(rng, margin, SIDE as f32 - margin);
         let centre = [place(), place()];
-        Self { centre, radius, direction: direction(rng), stretch: uniform(rng, 0.8, 1.25) }
+        Self { centre, radius, direction: direction(rng), stretch: uniform(rng, 0.87, 1.15) }
     }
 
     /// From pixels to the figure's own coordinates.
