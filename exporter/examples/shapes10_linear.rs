@@ -1,6 +1,6 @@
 //! How far a linear model gets on `shapes10`: multinomial logistic regression on standardized pixels, trained by
-//! stochastic gradient descent. Prints training and test accuracy after each epoch for three weight decays, and the
-//! best test accuracy of all, which flatters the model: a figure that hides nothing.
+//! stochastic gradient descent. Prints training and test accuracy for three weight decays, and the best test accuracy
+//! after any epoch of any of them: choosing by the test images flatters the model, so the true figure is no higher.
 //!
 //! `cargo run --release -p intact-exporter --example shapes10_linear`
 
@@ -21,19 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let preprocessing = Preprocessing::measure(&train);
     let (train_x, test_x) = (features(&train, &preprocessing), features(&test, &preprocessing));
     let mut best = 0.0f32;
-    for decay in [0.0, 0.01, 0.1] {
+    for decay in [0.0, 0.1, 1.0] {
         let mut model = Linear { weight: vec![0.0; CLASSES * FEATURES], bias: [0.0; CLASSES] };
+        let mut test_accuracy = 0.0;
         for epoch in 1..=EPOCHS {
             let rate = 0.003 / epoch as f32;
-            // The images come class by class in turn, so every batch is balanced without shuffling.
+            // The classes come in turn, so every batch is balanced without shuffling.
             for (x, labels) in train_x.chunks(BATCH * FEATURES).zip(train.labels().chunks(BATCH)) {
                 model.step(x, labels, rate, decay);
             }
-            let [train_accuracy, test_accuracy] =
-                [model.accuracy(&train_x, train.labels()), model.accuracy(&test_x, test.labels())];
-            println!("decay {decay}, epoch {epoch}: train {train_accuracy:.1} %, test {test_accuracy:.1} %");
+            test_accuracy = model.accuracy(&test_x, test.labels());
             best = best.max(test_accuracy);
         }
+        let train_accuracy = model.accuracy(&train_x, train.labels());
+        println!("weight decay {decay}: train {train_accuracy:.1} %, test {test_accuracy:.1} % after {EPOCHS} epochs");
     }
     println!("best test accuracy of a linear model: {best:.1} % of {TEST} images");
     Ok(())

@@ -1,6 +1,6 @@
 //! CIFAR-10 in its binary form. Enters: a folder with `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, or
-//! its parent. Leaves: a [`Dataset`] of 32x32 images in file order. Refused: files that are missing or do not end with a whole
-//! record, labels above 9, a `batches.meta.txt` without ten names.
+//! its parent. Leaves: a [`Dataset`] of 32x32 images in file order. Refused: files that are missing or do not end with
+//! a whole record, labels above 9, a `batches.meta.txt` without ten names.
 //!
 //! A record is 3073 bytes: the label, then 1024 bytes each of red, green and blue, row by row
 //! (<https://www.cs.toronto.edu/~kriz/cifar.html>). The original files have 10,000 records each; another number of

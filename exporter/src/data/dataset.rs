@@ -21,8 +21,8 @@ impl Dataset {
     /// A data set from its parts: `images` is `N H W 3`, red first; `labels` has `N` indices into `classes`.
     ///
     /// # Errors
-    /// [`DataError::Size`] if a side is not 1 to 4096; [`DataError::Dataset`] if there are no images, the lengths do not
-    /// fit, or a label has no class.
+    /// [`DataError::Size`] if a side is not 1 to 4096; [`DataError::Dataset`] if there are no images, the lengths do
+    /// not fit, or a label has no class.
     pub fn new(
         name: impl Into<String>,
         [height, width]: [usize; 2],

@@ -55,9 +55,9 @@ pub fn read(folder: &Path, split: Split, options: &Options) -> Result<Dataset, D
     }
 }
 
-/// Whether there is anything in this folder that could be a class folder.
-pub(super) fn is_candidate(folder: &Path) -> bool {
-    Listing::of(folder).is_ok_and(|listing| !listing.folders.is_empty())
+/// Whether this folder can be read and nothing in it could be a class folder.
+pub(super) fn lacks_folders(folder: &Path) -> bool {
+    Listing::of(folder).is_ok_and(|listing| listing.folders.is_empty())
 }
 
 fn check_same_classes(folder: &Path, train: &Path, test: &Path) -> Result<(), DataError> {
@@ -189,7 +189,7 @@ impl Listing {
 
     /// Whether `train` or `test` holds folders itself; a class that happens to be called `train` holds pictures.
     fn has_splits(&self) -> bool {
-        ["train", "test"].iter().any(|name| self.folder(name).is_some_and(is_candidate))
+        ["train", "test"].iter().any(|name| self.folder(name).is_some_and(|folder| !lacks_folders(folder)))
     }
 
     fn folder(&self, name: &str) -> Option<&Path> {

@@ -76,7 +76,7 @@ fn from_folder(path: &Path, split: Split, options: &Options) -> Result<Dataset, 
         Err(e) => return Err(DataError::layout(path, e.to_string(), FORMS)),
         Ok(meta) if !meta.is_dir() => "a file".into(),
         Ok(_) if cifar::is_python_form(path) => "CIFAR-10 in its Python form".into(),
-        Ok(_) if !folder::is_candidate(path) => "a folder without folders in it".into(),
+        Ok(_) if folder::lacks_folders(path) => "a folder without folders in it".into(),
         Ok(_) => return folder::read(path, split, options),
     };
     Err(DataError::Layout { folder: path.to_owned(), found, expected: FORMS.into() })

@@ -1,5 +1,5 @@
-//! One picture file. Enters: a PNG or JPEG of any size and colour type, recognized by its content. Leaves: RGB bytes of the size
-//! asked for. Refuses: what the decoder cannot read to its end.
+//! One picture file. Enters: a PNG or JPEG of any size and colour type, recognized by its content. Leaves: RGB bytes
+//! of the size asked for. Refuses: what the decoder cannot read, and JPEGs that break off.
 //!
 //! Grey becomes three equal channels, 16 bits become 8, transparency is laid over white, and the EXIF orientation is
 //! applied. A picture of another size is resized with the triangle filter (bilinear, widened when shrinking, so that
@@ -55,9 +55,9 @@ fn oriented(reader: ImageReader<Cursor<&Vec<u8>>>) -> image::ImageResult<Dynamic
     Ok(picture)
 }
 
-/// Whether the marker `FF D9` follows the start of the scan. The decoder paints what is missing of a truncated JPEG grey and
-/// reports success, so truncation is looked for here. Within a scan the marker cannot be data; before it, a thumbnail
-/// has one of its own, so the segments in front are skipped by their lengths.
+/// Whether the marker `FF D9` follows the start of the scan. The decoder paints what is missing of a truncated JPEG
+/// grey and reports success, so truncation is looked for here. Within a scan the marker cannot be data; before it, a
+/// thumbnail has one of its own, so the segments in front are skipped by their lengths.
 fn has_end_of_image(jpeg: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     let mut at = 2;

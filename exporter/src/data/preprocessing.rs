@@ -85,8 +85,8 @@ impl Preprocessing {
         values
     }
 
-    /// `C 256`: for each channel and pixel value the stored input integer, as the low byte of its two's complement (4- and
-    /// 2-bit integers are not packed here).
+    /// `C 256`: for each channel and pixel value the stored input integer, as the low byte of its two's complement
+    /// (4- and 2-bit integers are not packed here).
     pub fn input_table(&self, input: &Encoding) -> Vec<u8> {
         let channels = 0..self.mean.len();
         channels.flat_map(|c| (0..=255).map(move |pixel| input.quantize(0, self.value(c, pixel)) as u8)).collect()

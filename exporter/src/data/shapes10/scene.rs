@@ -1,8 +1,8 @@
 //! One picture of `shapes10`. Enters: its class and its random stream. Leaves: 32x32 RGB bytes. Refuses nothing.
 //!
 //! A scene is a background with a gradient, up to two strokes of clutter, the figure (any place, angle, size and
-//! stretch) in a colour of its own, at most one thin stroke in front, and noise. Figure and background are two colours drawn
-//! alike, so that either may be the lighter one and no colour says anything about the class.
+//! stretch) in a colour of its own, at most one thin stroke in front, and noise. Figure and background are two colours
+//! drawn alike, so that either may be the lighter one and no colour says anything about the class.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;

@@ -82,8 +82,8 @@ fn what_cannot_be_held_out_is_refused() {
 #[test]
 fn what_is_no_data_set_is_told_what_was_looked_for() {
     let folder = tempfile::tempdir().unwrap();
-    let forms = "expected `shapes10`, CIFAR-10 in its binary form (`data_batch_1.bin` ... `test_batch.bin`), or a folder \
-                 of class folders with PNG or JPEG pictures";
+    let forms = "expected `shapes10`, CIFAR-10 in its binary form (`data_batch_1.bin` ... `test_batch.bin`), or a \
+                 folder of class folders with PNG or JPEG pictures";
     let error = |path: &Path| message(read(path, Split::Train, &Options::default()), folder.path());
     assert_eq!(
         error(&folder.path().join("none")),
