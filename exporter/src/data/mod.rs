@@ -3,8 +3,8 @@
 //! *Enters*: a path or a name, through [`open`]: CIFAR-10 in its binary form ([`cifar`]), a folder of class folders
 //! ([`folder`]), or `shapes10`, which the program draws itself ([`shapes10`]). *Leaves*: a [`Dataset`] of RGB bytes,
 //! all of one size; [`Preprocessing`](crate::network::Preprocessing) turns its pixels into the input of a network.
-//! *Refused* with a [`DataError`] that names file, place, found and expected: whatever is missing,
-//! truncated, unreadable or ambiguous. What is harmless but left unread is told in [`Dataset::notes`].
+//! *Refused* with a [`DataError`] that names file, place, found and expected: whatever is missing, truncated, unreadable
+//! or ambiguous. What is harmless but left unread is told in [`Dataset::notes`].
 //!
 //! Pixels are stored as `N H W 3`, red first, `0..=255`; networks read `C H W`.
 

@@ -42,13 +42,16 @@ impl Preprocessing {
                 squares[c] += u64::from(pixel[c]).pow(2);
             }
         }
-        let count = (data.images().len() / 3).max(1) as f64;
-        let mean = sum.map(|sum| sum as f64 / count);
+        let count = (data.images().len() / 3).max(1) as u64;
+        let mean = sum.map(|sum| (sum as f64 / count as f64 / 255.0) as f32);
         let std = |c: usize| {
-            let variance = squares[c] as f64 / count - mean[c] * mean[c];
-            if variance > 0.0 { (variance.sqrt() / 255.0) as f32 } else { 1.0 }
+            // count^2 times the variance, still exact.
+            match u128::from(count) * u128::from(squares[c]) - u128::from(sum[c]).pow(2) {
+                0 => 1.0,
+                scaled => ((scaled as f64).sqrt() / count as f64 / 255.0) as f32,
+            }
         };
-        Self { mean: mean.iter().map(|mean| (mean / 255.0) as f32).collect(), std: (0..3).map(std).collect() }
+        Self { mean: mean.to_vec(), std: (0..3).map(std).collect() }
     }
 
     /// `(pixel / 255 - mean) / std` of channel `c`, in f32.
