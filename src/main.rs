@@ -9,6 +9,8 @@ mod gap;
 mod model;
 mod progress;
 mod terminal;
+#[cfg(feature = "train")]
+mod training;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -115,7 +115,7 @@ impl QuantizeArguments {
 /// Reads a checkpoint (`.safetensors`) or an ONNX file (`.onnx`).
 pub(crate) fn load(path: &Path) -> Result<Network> {
     match path.extension().and_then(|e| e.to_str()) {
-        Some("safetensors") => Ok(exporter::checkpoint::load(path)?),
+        Some("safetensors") => Ok(exporter::checkpoint::load(path)?.0),
         Some("onnx") => {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
             Ok(exporter::onnx::read(&bytes, &path.display().to_string())?)

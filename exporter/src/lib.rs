@@ -1,9 +1,14 @@
 //! PARAMETERS -> QUANTIZED NETWORK -> ONNX, FLASH IMAGE.
 pub mod calibrate;
+pub mod checkpoint;
 pub mod data;
 pub mod execute;
 pub mod fold;
 pub mod network;
 pub mod onnx;
 pub mod pipeline;
+pub mod plan;
 pub mod quantize;
+
+#[cfg(test)]
+mod samples;

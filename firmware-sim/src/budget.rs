@@ -11,6 +11,7 @@
 //! ```
 
 use crate::Board;
+use runtime::image::Image;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -25,6 +26,18 @@ pub struct ModelNeeds {
     pub pixels: u32,
 }
 
+impl ModelNeeds {
+    /// What `image` takes.
+    pub fn of(image: &Image) -> Self {
+        let bytes = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            image: bytes(image.bytes().len()),
+            arena: bytes(image.arena_bytes()),
+            pixels: bytes(image.input().shape().iter().product()),
+        }
+    }
+}
+
 /// What the firmware takes without model, arena, pixels and stack. All in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Footprint {
@@ -36,6 +49,12 @@ pub struct Footprint {
     pub initialized: u32,
     /// Other variables, in RAM.
     pub zeroed: u32,
+}
+
+impl Footprint {
+    /// What the firmware of this repository takes at most, whatever the model: known before anything is compiled. A test
+    /// holds it against the program that the compiler makes.
+    pub const ESTIMATE: Self = Self { code: 40 * 1024, constants: 6 * 1024, initialized: 64, zeroed: 256 };
 }
 
 /// One line of an account.

@@ -85,8 +85,14 @@ impl Firmware {
             let found = pictures[index].as_ref().len();
             return Err(Error::Pixels { index, found, expected: model.pixels });
         }
-        let flags = [(options.crcs, protocol::CRC), (options.count, protocol::COUNT), (options.count_ops, protocol::EACH)];
-        let flags = flags.iter().filter(|(wanted, _)| *wanted).fold(0, |all, (_, flag)| all | flag);
+        let mut flags = 0;
+        for (wanted, flag) in
+            [(options.crcs, protocol::CRC), (options.count_ops, protocol::EACH), (options.count, protocol::COUNT)]
+        {
+            flags |= if wanted { flag } else { 0 };
+        }
+        // Without any flag nothing would run.
+        flags = if flags == 0 { protocol::COUNT } else { flags };
         let counting = options.count || options.count_ops;
         let (_, machine) = self.board().emulated()?;
         let share = pictures.len().div_ceil(options.jobs.max(1)).max(1);
@@ -105,7 +111,7 @@ impl Firmware {
             };
             let pixels = share.iter().flat_map(|p| p.as_ref().iter().copied());
             let input: Vec<u8> = request.emit().into_iter().chain(pixels).collect();
-            let record = protocol::record_bytes(model.logits as u32, model.ops as u32, flags) as usize;
+            let record = protocol::record_bytes(model.logits, model.ops, flags);
             processes.push(Process::start(&self.program(), &machine, counting, &input, share.len(), record)?);
         }
         loop {
@@ -128,7 +134,7 @@ impl Firmware {
             let images = process.images();
             let reply = process.reply()?;
             let mut reader = Reader { bytes: &reply, at: 0 };
-            let read = reader.share(images, [model.logits, model.ops], flags)?;
+            let read = reader.share(images, [model.logits, model.ops], flags, counting)?;
             report.inferences.extend(read.inferences);
             report.stack_used = report.stack_used.max(read.farewell.stack_used);
             report.stack_size = read.farewell.stack_size;
@@ -162,11 +168,31 @@ impl Reader<'_> {
         Ok(*found)
     }
 
+    /// The logits of one run, which must be those of the runs of the same picture before it.
+    fn logits(&mut self, count: usize, logits: &mut Vec<u8>) -> Result<(), Error> {
+        let Some(found) = self.bytes.get(self.at..).and_then(|rest| rest.get(..count)) else {
+            return Err(self.refuse(format!("{} bytes are left, {count} expected", self.bytes.len() - self.at)));
+        };
+        if logits.is_empty() {
+            logits.extend(found);
+        } else if logits != found {
+            return Err(self.refuse(format!("logits {found:?}, but another run of the same picture gave {logits:?}")));
+        }
+        self.at += count;
+        Ok(())
+    }
+
     fn refuse(&self, reason: String) -> Error {
         Error::Reply { at: self.at, reason }
     }
 
-    fn share(&mut self, images: usize, [logits, ops]: [usize; 2], flags: u32) -> Result<Share, Error> {
+    fn share(
+        &mut self,
+        images: usize,
+        [logits, ops]: [usize; 2],
+        flags: u32,
+        counting: bool,
+    ) -> Result<Share, Error> {
         let greeting = Greeting::parse(&self.take()?).ok_or_else(|| self.refuse("no greeting".into()))?;
         let found = [greeting.logits, greeting.ops, greeting.flags];
         let expected = [logits as u32, ops as u32, flags];
@@ -174,7 +200,7 @@ impl Reader<'_> {
             return Err(self.refuse(format!("logits, ops and flags are {found:?}, expected {expected:?}")));
         }
         let idle = u64::from(greeting.idle_ticks);
-        if flags & (protocol::COUNT | protocol::EACH) != 0 {
+        if counting {
             let found = instructions(greeting.calibration_ticks, idle);
             let expected = u64::from(CALIBRATION);
             // The loop's own set-up is a few instructions.
@@ -185,21 +211,22 @@ impl Reader<'_> {
         let mut inferences = Vec::with_capacity(images);
         for _ in 0..images {
             let mut inference = Inference::default();
-            for _ in 0..logits {
-                inference.logits.push(self.take::<1>()?[0]);
-            }
             if flags & protocol::CRC != 0 {
                 for _ in 0..ops {
                     inference.crcs.push(u32::from_le_bytes(self.take()?));
                 }
-            }
-            if flags & protocol::COUNT != 0 {
-                inference.instructions = Some(instructions(u64::from_le_bytes(self.take()?), idle));
+                self.logits(logits, &mut inference.logits)?;
             }
             if flags & protocol::EACH != 0 {
                 for _ in 0..ops {
                     inference.op_instructions.push(instructions(u64::from_le_bytes(self.take()?), idle));
                 }
+                self.logits(logits, &mut inference.logits)?;
+            }
+            if flags & protocol::COUNT != 0 {
+                let ticks = u64::from_le_bytes(self.take()?);
+                inference.instructions = counting.then(|| instructions(ticks, idle));
+                self.logits(logits, &mut inference.logits)?;
             }
             inferences.push(inference);
         }

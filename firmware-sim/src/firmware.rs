@@ -56,8 +56,9 @@ impl Firmware {
         let bytes = std::fs::read(image).map_err(|source| Error::Read { path: image.into(), source })?;
         let refuse = |reason: String| Error::Image { path: image.into(), reason };
         let checked = Image::check(&bytes).map_err(|e| refuse(e.to_string()))?;
-        let needs = needs(&checked);
-        let model = Model { pixels: needs.pixels as usize, logits: logits(&checked), ops: checked.op_count() };
+        let needs = ModelNeeds::of(&checked);
+        let (pixels, logits) = (needs.pixels as usize, checked.output().len());
+        let model = Model { pixels, logits, ops: checked.ops().len() };
         let verdict = budget::check(needs, board, Footprint::ESTIMATE);
         if !verdict.fits() {
             return Err(Error::TooLarge(verdict));
@@ -68,12 +69,8 @@ impl Firmware {
             None => Toolchain::find(&board.target)?,
         };
         let folder = tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source })?;
-        // The compiler reads a copy, so that what it links is what was checked.
-        let (copy, memory) = (folder.path().join("model.intact"), folder.path().join("memory.x"));
-        write(&copy, &bytes)?;
-        write(&memory, script.as_bytes())?;
         let program = folder.path().join(PROGRAM);
-        compile(&toolchain, board, [&copy, &memory], options.cache.as_deref(), &program)?;
+        compile(&toolchain, board, [&bytes, script.as_bytes()], options.cache.as_deref(), &program)?;
         let sections = Sections::read(&program, &bytes)?;
         Ok(Self { folder, board: board.clone(), placement, sections, model })
     }
@@ -139,7 +136,7 @@ fn memory_script(board: &Board, placement: Placement) -> Result<String, Error> {
 fn compile(
     toolchain: &Toolchain,
     board: &Board,
-    [model, memory]: [&Path; 2],
+    [model, memory]: [&[u8]; 2],
     cache: Option<&Path>,
     program: &Path,
 ) -> Result<(), Error> {
@@ -157,8 +154,17 @@ fn compile(
     let held = File::create(&lock).map_err(fail)?;
     held.lock().map_err(fail)?;
 
+    // The compiler reads copies, so that what it links is what was checked; at places that do not change, so that what has
+    // not changed is not compiled again.
     let mut command = toolchain.build(&manifest, &cache);
-    command.env("INTACT_IMAGE", model).env("INTACT_MEMORY", memory).stdin(std::process::Stdio::null());
+    for (variable, name, bytes) in [("INTACT_IMAGE", "model.intact", model), ("INTACT_MEMORY", "memory.x", memory)] {
+        let path = cache.join(name);
+        if std::fs::read(&path).ok().as_deref() != Some(bytes) {
+            std::fs::write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
+        }
+        command.env(variable, path);
+    }
+    command.stdin(std::process::Stdio::null());
     let output = command.output().map_err(|source| Error::NoProgram {
         program: command.get_program().to_string_lossy().into(),
         package: "cargo",
@@ -175,8 +181,4 @@ fn compile(
     let linked = cache.join(&board.target).join("release/intact-firmware");
     std::fs::copy(&linked, program).map_err(|source| Error::Read { path: linked, source })?;
     Ok(())
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    std::fs::write(path, bytes).map_err(|source| Error::Write { path: path.into(), source })
 }

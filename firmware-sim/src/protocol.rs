@@ -8,11 +8,13 @@
 //! request   Request                    24 bytes
 //!           images x pixels            H W C, one byte for each channel of each pixel
 //! reply     Greeting                   28 bytes
-//!           images x record:
-//!             logits                   the output tensor's bytes
+//!           images x record, a run of the network for each flag:
 //!             [CRC]    ops x u32       CRC-32 of each op's output
-//!             [COUNT]  u64             ticks of the whole inference
+//!                      logits          the output tensor's bytes
 //!             [EACH]   ops x u64       ticks of each op
+//!                      logits
+//!             [COUNT]  u64             ticks of the whole inference
+//!                      logits
 //!           Farewell                   12 bytes
 //! ```
 //! A reply that ends before the farewell is the reply of a firmware that stopped.
@@ -24,10 +26,10 @@ pub const REPLY: &str = "reply";
 
 /// Flag: the CRC-32 of each op's output is wanted.
 pub const CRC: u32 = 1;
-/// Flag: the ticks of each inference are wanted.
-pub const COUNT: u32 = 2;
 /// Flag: the ticks of each op are wanted.
-pub const EACH: u32 = 4;
+pub const EACH: u32 = 2;
+/// Flag: the ticks of each inference are wanted.
+pub const COUNT: u32 = 4;
 
 const REQUEST_MAGIC: u32 = u32::from_le_bytes(*b"IFQ1");
 const GREETING_MAGIC: u32 = u32::from_le_bytes(*b"IFG1");
@@ -40,7 +42,7 @@ pub struct Request {
     pub images: u32,
     /// Bytes of one.
     pub pixels: u32,
-    /// [`CRC`], [`COUNT`], [`EACH`].
+    /// [`CRC`], [`EACH`], [`COUNT`]: at least one.
     pub flags: u32,
     /// Instructions of the loop that is to be counted before the first picture, 0 for none; a multiple of 2.
     pub calibration: u32,
@@ -140,9 +142,9 @@ impl Farewell {
 }
 
 /// Bytes of one picture's record.
-pub fn record_bytes(logits: u32, ops: u32, flags: u32) -> u64 {
-    let per_op = if flags & CRC != 0 { 4 } else { 0 } + if flags & EACH != 0 { 8 } else { 0 };
-    u64::from(logits) + u64::from(ops) * per_op + if flags & COUNT != 0 { 8 } else { 0 }
+pub fn record_bytes(logits: usize, ops: usize, flags: u32) -> usize {
+    let runs = [(CRC, 4 * ops), (EACH, 8 * ops), (COUNT, 8)];
+    runs.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, bytes)| bytes + logits).sum()
 }
 
 fn words<const N: usize, const BYTES: usize>(values: [u32; N]) -> [u8; BYTES] {

@@ -47,6 +47,15 @@ impl Toolchain {
         Err(Error::NoToolchain { target: target.into(), found })
     }
 
+    /// The toolchain whose `cargo` and `rustc` lie in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::NoToolchain`].
+    pub fn in_folder(folder: &Path, target: &str) -> Result<Self, Error> {
+        Self::inspect(Some(folder.into()), target)
+            .map_err(|lack| Error::NoToolchain { target: target.into(), found: vec![lack] })
+    }
+
     /// The toolchain in `folder`, or what it lacks.
     fn inspect(folder: Option<PathBuf>, target: &str) -> Result<Self, String> {
         let mut toolchain = Self { folder, target: target.into(), from_source: false, linker: None };
@@ -88,11 +97,10 @@ impl Toolchain {
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.program(name));
         for (variable, _) in std::env::vars_os() {
-            let text = variable.to_string_lossy();
-            let flags = text.starts_with("RUST") && (text.ends_with("FLAGS") || text.contains("WRAPPER"));
-            if flags || text == "RUSTC" || text == "CARGO_TARGET_DIR" || text == "CARGO_ENCODED_RUSTFLAGS" {
-                command.env_remove(&variable);
-            } else if text.starts_with("CARGO_BUILD_") || text.starts_with("CARGO_PROFILE_") {
+            let name = variable.to_string_lossy();
+            let flags = name.starts_with("RUST") && (name.ends_with("FLAGS") || name.contains("WRAPPER"));
+            let cargo = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_ENCODED_"].iter().any(|start| name.starts_with(start));
+            if flags || cargo || name == "RUSTC" || name == "CARGO_TARGET_DIR" {
                 command.env_remove(&variable);
             }
         }

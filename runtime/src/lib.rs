@@ -6,6 +6,8 @@ pub mod exec;
 pub mod image;
 pub mod kernels;
 pub mod observe;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use exec::{Output, RunError, Session, SessionError};
 pub use image::{Image, ImageError};

@@ -25,7 +25,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
             Image::check(&bytes).with_context(|| name.clone())?.to_string()
         }
         Some("onnx") => exporter::onnx::summarize(&read()?, &name)?.to_string(),
-        Some("safetensors") => describe(&exporter::checkpoint::load(&a.file)?),
+        Some("safetensors") => describe(&exporter::checkpoint::load(&a.file)?.0),
         _ => bail!("{name}: expected .intact, .onnx or .safetensors"),
     };
     print(&text)?;

@@ -15,6 +15,8 @@ mod train;
 use crate::Outcome;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+#[cfg(feature = "train")]
+pub(crate) use data::DataArguments;
 
 /// Carries a quantized CNN, integer for integer, from training to the device.
 ///

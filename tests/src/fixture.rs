@@ -21,7 +21,7 @@ pub fn checkpoint() -> String {
     static FILE: OnceLock<String> = OnceLock::new();
     FILE.get_or_init(|| {
         let path = folder().join("small.safetensors");
-        exporter::checkpoint::save(&network(), &path).expect("a checkpoint can be written");
+        exporter::checkpoint::save(&path, &network(), &Default::default()).expect("a checkpoint can be written");
         path.to_string_lossy().into_owned()
     })
     .clone()

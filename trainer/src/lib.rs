@@ -1,1 +1,8 @@
-//! Head to be written.
+//! GRAPH -> PARAMETERS.
+pub mod data;
+pub mod device;
+pub mod fit;
+pub mod nets;
+pub mod ops;
+pub mod quant;
+pub mod run;

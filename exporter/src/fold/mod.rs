@@ -141,8 +141,8 @@ pub struct Difference {
     /// Images compared.
     pub images: usize,
     /// Largest `|after - before|` of any logit.
-    pub absolute: f32,
-    /// `absolute` over the largest `|before|` of any logit; 0 if that is 0.
+    pub largest: f32,
+    /// The same over the largest `|before|` of any logit; 0 if that is 0.
     pub relative: f32,
     /// Images whose largest logit is another one.
     pub flips: usize,
@@ -156,13 +156,13 @@ pub fn compare(before: &Network, after: &Network, images: &[u8]) -> Result<Diffe
     let logits = |network| Executor::new(network, Mode::Float)?.logits(images);
     let (old, new) = (logits(before)?, logits(after)?);
     let classes = before.tensors[before.output].shape.len();
-    let absolute = old.iter().zip(&new).fold(0.0f32, |most, (a, b)| most.max((b - a).abs()));
+    let most = old.iter().zip(&new).fold(0.0f32, |most, (a, b)| most.max((b - a).abs()));
     let scale = old.iter().fold(0.0f32, |most, a| most.max(a.abs()));
     let pairs = || old.chunks_exact(classes).zip(new.chunks_exact(classes));
     Ok(Difference {
         images: pairs().count(),
-        absolute,
-        relative: if scale > 0.0 { absolute / scale } else { 0.0 },
+        largest: most,
+        relative: if scale > 0.0 { most / scale } else { 0.0 },
         flips: pairs().filter(|(a, b)| largest(a) != largest(b)).count(),
     })
 }

@@ -11,6 +11,7 @@
 
 mod check;
 mod encoding;
+mod limit;
 mod op;
 mod shape;
 mod topology;

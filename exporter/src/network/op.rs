@@ -110,8 +110,10 @@ pub enum Op {
     /// `clamp(x, min, max)` (ONNX Relu, Clip): ReLU is `0, +inf`, ReLU6 is `0, 6`.
     Clamp {
         /// Lower limit; may be `-inf`.
+        #[serde(with = "super::limit")]
         min: f32,
         /// Upper limit, above `min`; may be `+inf`.
+        #[serde(with = "super::limit")]
         max: f32,
     },
     /// Maximum over a window; padding never wins (ONNX MaxPool, opset 12).

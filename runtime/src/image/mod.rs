@@ -16,6 +16,7 @@ pub use crc32::{Crc32, crc32};
 pub use error::{Fault, ImageError, Place};
 pub use view::{Op, Table, Tensor, Weights};
 
+use core::fmt;
 use repr::{HeaderRepr, OpRepr, Span, TensorRepr, WeightsRepr};
 
 /// First bytes of every image. The line break shows a transfer that took the file for text.
@@ -37,10 +38,16 @@ pub const MAX_TENSORS: u32 = 4096;
 pub const MAX_INPUTS: u32 = 32;
 
 /// A checked image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Image<'a> {
     bytes: &'a [u8],
     header: HeaderRepr,
+}
+
+impl fmt::Debug for Image<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Image({:?}, {} bytes)", self.name(), self.bytes.len())
+    }
 }
 
 impl<'a> Image<'a> {

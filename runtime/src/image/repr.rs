@@ -171,6 +171,23 @@ pub enum OpKind {
     Reshape,
 }
 
+impl OpKind {
+    /// The ONNX operator, or the nearest to one.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Conv2d { .. } => "Conv",
+            Self::Dense { .. } => "Gemm",
+            Self::MaxPool { .. } => "MaxPool",
+            Self::AveragePool { .. } => "AveragePool",
+            Self::GlobalAveragePool { .. } => "GlobalAveragePool",
+            Self::Add { .. } => "Add",
+            Self::Concat { .. } => "Concat",
+            Self::Lookup { .. } => "Lookup",
+            Self::Reshape => "Reshape",
+        }
+    }
+}
+
 /// One step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OpRepr {

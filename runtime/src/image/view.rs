@@ -3,7 +3,7 @@
 
 use super::{
     Image,
-    repr::{OpRepr, Span, TensorRepr, WeightsRepr},
+    repr::{OpKind, OpRepr, Span, TensorRepr, WeightsRepr},
 };
 use crate::arith;
 
@@ -178,6 +178,19 @@ impl<'a> Op<'a> {
         let Span { offset, len } = self.repr.scratch;
         // An empty range inside another counts as overlapping it when slices are split.
         if len == 0 { 0..0 } else { offset as usize..(offset + len) as usize }
+    }
+
+    /// Multiply-accumulates, padding counted; 0 for what multiplies nothing.
+    pub fn macs(&self) -> u64 {
+        let (inputs, outputs) = (self.input(0), self.output());
+        match self.repr.kind {
+            OpKind::Conv2d { window, groups, .. } => {
+                let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+                outputs.len() as u64 * taps * (inputs.shape()[2] / usize::from(groups).max(1)) as u64
+            }
+            OpKind::Dense { .. } => (inputs.len() * outputs.len()) as u64,
+            _ => 0,
+        }
     }
 
     /// Ends of the clamp.

@@ -11,6 +11,7 @@ pub mod average_pool;
 pub mod concat;
 pub mod conv2d;
 pub mod dense;
+mod dot;
 pub mod global_average_pool;
 pub mod lookup;
 pub mod max_pool;
@@ -94,3 +95,6 @@ impl<'a> Output<'a> {
         self.bytes[(y * w + x) * channels + c] = value as u8;
     }
 }
+
+#[cfg(test)]
+mod tests;

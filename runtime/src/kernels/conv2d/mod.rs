@@ -1,6 +1,8 @@
 //! ONNX QLinearConv (opset 10), 2-D. Enters: `H W C` integers of 2 to 8 bits, weights of 8, 4 or 2 bits `K R S C/groups`
 //! (`R S C` when depthwise), one zero point or one for each `K`. Leaves: `H W K` integers. Padding is the real value 0.
 
+mod depthwise;
+mod portable;
 mod reference;
 
 use super::{Input, Kernels, Output, Window, scratch};
@@ -32,9 +34,11 @@ impl<'a> Conv2d<'a> {
     }
 }
 
-/// Writes the convolution's output.
-pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, _scratch: &mut [u8]) {
+/// Writes the convolution's output. The scratch holds at least one column when the convolution is not depthwise.
+pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     match kernels {
-        Kernels::Reference | Kernels::Portable => reference::run(conv, x, y),
+        Kernels::Reference => reference::run(conv, x, y),
+        Kernels::Portable if conv.depthwise => depthwise::run(conv, x, y),
+        Kernels::Portable => portable::run(conv, x, y, scratch),
     }
 }

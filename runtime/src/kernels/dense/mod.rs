@@ -1,6 +1,7 @@
 //! ONNX Gemm (opset 13) on integers, as ONNX Runtime's QGemm. Enters: all integers of the input, in `H W C` order, weights
 //! of 8, 4 or 2 bits `K C`. Leaves: `K` integers.
 
+mod portable;
 mod reference;
 
 use super::{Input, Kernels, Output};
@@ -9,6 +10,7 @@ use crate::image::Weights;
 /// Writes the layer's output.
 pub fn run(kernels: Kernels, weights: &Weights, x: Input, y: Output) {
     match kernels {
-        Kernels::Reference | Kernels::Portable => reference::run(weights, x, y),
+        Kernels::Reference => reference::run(weights, x, y),
+        Kernels::Portable => portable::run(weights, x, y),
     }
 }

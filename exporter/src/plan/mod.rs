@@ -1,0 +1,132 @@
+//! Where each activation lies in the arena.
+//!
+//! *Enters*: how large the tensors are and in which steps they are written and read. *Leaves*: offsets, multiples of
+//! [`ALIGN`], such that two tensors that are alive in one step share no byte, unless one step is allowed to write over
+//! what it reads for the last time; and the arena's size, with the bound below which no plan can go. *Refused*: arenas
+//! beyond u32.
+
+mod place;
+#[cfg(test)]
+mod tests;
+
+use place::Buffer;
+
+/// Offsets are multiples of this.
+pub const ALIGN: u64 = runtime::image::ALIGN as u64;
+
+/// Where a step may put its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Apart from everything that it reads.
+    Apart,
+    /// Over an input that nobody reads later: the step works element by element.
+    Over,
+    /// Where its one input is: the step moves nothing.
+    Same,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Tensors read.
+    pub inputs: Vec<usize>,
+    /// Tensor written.
+    pub output: usize,
+    /// Where that may be.
+    pub place: Output,
+    /// Bytes needed while the step runs, and no longer.
+    pub scratch: u64,
+}
+
+/// A plan of the arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Offset of each tensor.
+    pub tensors: Vec<u32>,
+    /// Offset of each step's scratch; 0 for a step without.
+    pub scratch: Vec<u32>,
+    /// Size of the arena.
+    pub bytes: u32,
+    /// Most bytes that are alive in any one step: no plan that shares as this one does can be smaller.
+    pub lower_bound: u32,
+    /// Whether no such plan is smaller: `bytes` is `lower_bound`, or the search has seen them all.
+    pub optimal: bool,
+}
+
+/// The arena would be larger than u32 holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the activations need an arena of {bytes} bytes, expected at most {}", u32::MAX)]
+pub struct TooLarge {
+    /// Bytes needed.
+    pub bytes: u64,
+}
+
+/// Plans the arena for tensors of `sizes` bytes. `input` is written before the first step, `output` is read after the
+/// last one.
+///
+/// # Errors
+/// [`TooLarge`].
+///
+/// # Panics
+/// If a step names a tensor that has no size.
+pub fn plan(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Result<Plan, TooLarge> {
+    let shared = Shared::new(sizes, steps, input, output);
+    let mut buffers = shared.buffers.clone();
+    buffers.extend(steps.iter().enumerate().map(|(i, step)| Buffer { bytes: round(step.scratch), first: i, last: i }));
+    let placed = place::place(&buffers);
+    let narrow = |bytes: u64| u32::try_from(bytes).map_err(|_| TooLarge { bytes: placed.bytes });
+    let offsets: Vec<u32> = placed.offsets.iter().map(|&offset| narrow(offset)).collect::<Result<_, _>>()?;
+    let (tensors, scratch) = offsets.split_at(sizes.len());
+    Ok(Plan {
+        tensors: shared.root.iter().map(|&root| tensors[root]).collect(),
+        scratch: scratch.to_vec(),
+        bytes: narrow(placed.bytes)?,
+        lower_bound: narrow(placed.lower_bound)?,
+        optimal: placed.optimal,
+    })
+}
+
+fn round(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGN)
+}
+
+/// Which tensors share their bytes.
+struct Shared {
+    /// For each tensor the first of those it shares with.
+    root: Vec<usize>,
+    /// What is to be placed, for each root; empty for other tensors.
+    buffers: Vec<Buffer>,
+}
+
+impl Shared {
+    fn new(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Self {
+        let mut root: Vec<usize> = (0..sizes.len()).collect();
+        for step in steps.iter().filter(|step| step.place == Output::Same) {
+            root[step.output] = root[step.inputs[0]];
+        }
+        let own = |i: usize| if root[i] == i { round(sizes[i]) } else { 0 };
+        let mut buffers: Vec<Buffer> =
+            (0..sizes.len()).map(|i| Buffer { bytes: own(i), first: usize::MAX, last: 0 }).collect();
+        let mut touch = |tensor: usize, step: usize| {
+            let buffer = &mut buffers[root[tensor]];
+            (buffer.first, buffer.last) = (buffer.first.min(step), buffer.last.max(step));
+        };
+        touch(input, 0);
+        for (i, step) in steps.iter().enumerate() {
+            touch(step.output, i);
+            step.inputs.iter().for_each(|&input| touch(input, i));
+        }
+        touch(output, steps.len());
+        // Every buffer's last step is known now, reshapes included, so that a step can tell whether it is the last reader.
+        for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.place == Output::Over) {
+            let to = root[step.output];
+            let dies_here = |from: &usize| buffers[*from].last == i && buffers[*from].bytes == buffers[to].bytes;
+            if let Some(from) = step.inputs.iter().map(|&input| root[input]).find(dies_here).filter(|from| *from != to) {
+                buffers[from].last = buffers[to].last;
+                buffers[to].bytes = 0;
+                root.iter_mut().filter(|root| **root == to).for_each(|root| *root = from);
+            }
+        }
+        Self { root, buffers }
+    }
+}

@@ -1,0 +1,218 @@
+//! [`Kernels`] for burn's CPU backend, on the slices behind its tensors. Enters: `f32` tensors of any layout, made
+//! contiguous first. Leaves: contiguous tensors.
+
+use super::kernels::{conv, norm, pointwise, pool};
+use super::{Kernels, NormOptions, Quantizer, Statistics, TrainOps};
+use burn::backend::{Flex, TensorMetadata, tensor::FloatTensor};
+use burn_backend::TensorData;
+use burn_flex::FlexTensor;
+use conv::Geometry;
+use exporter::network::Window;
+
+/// The elements of a contiguous tensor.
+fn elements(tensor: &FlexTensor) -> &[f32] {
+    let (start, end) = tensor.layout().contiguous_offsets().expect("the tensor was made contiguous");
+    &tensor.storage::<f32>()[start..end]
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.into()))
+}
+
+fn geometry(x: &FlexTensor, weight: &FlexTensor, window: Window) -> Geometry {
+    let [n, c, h, w] = x.shape().dims();
+    let output = window.output(h, w).expect("the window fits into the image");
+    Geometry { n, c, input: [h, w], k: weight.shape()[0], output, window }
+}
+
+fn norm_geometry(x: &FlexTensor, options: &NormOptions) -> norm::Norm {
+    let [_, c, h, w] = x.shape().dims();
+    norm::Norm { c, pixels: h * w, epsilon: options.epsilon, limits: options.limits }
+}
+
+fn map(x: FlexTensor, f: impl FnOnce(&[f32]) -> Vec<f32>) -> FlexTensor {
+    let x = x.to_contiguous();
+    let shape: Vec<usize> = x.shape().to_vec();
+    tensor(f(elements(&x)), shape)
+}
+
+impl Kernels for Flex {
+    fn conv2d_forward(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
+        if groups != 1 {
+            return fallback::forward(x, weight, window, groups);
+        }
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let g = geometry(&x, &weight, window);
+        tensor(conv::forward(elements(&x), elements(&weight), &g), [g.n, g.k, g.output[0], g.output[1]])
+    }
+
+    fn conv2d_input_gradient(
+        x: FlexTensor,
+        weight: FlexTensor,
+        dy: FlexTensor,
+        window: Window,
+        groups: usize,
+    ) -> FlexTensor {
+        if groups != 1 {
+            return fallback::input_gradient(x, weight, dy, window, groups);
+        }
+        let (weight, dy) = (weight.to_contiguous(), dy.to_contiguous());
+        let g = geometry(&x, &weight, window);
+        tensor(conv::input_gradient(elements(&weight), elements(&dy), &g), [g.n, g.c, g.input[0], g.input[1]])
+    }
+
+    fn conv2d_weight_gradient(
+        x: FlexTensor,
+        weight: FlexTensor,
+        dy: FlexTensor,
+        window: Window,
+        groups: usize,
+    ) -> FlexTensor {
+        if groups != 1 {
+            return fallback::weight_gradient(x, weight, dy, window, groups);
+        }
+        let (x, dy) = (x.to_contiguous(), dy.to_contiguous());
+        let g = geometry(&x, &weight, window);
+        let shape: Vec<usize> = weight.shape().to_vec();
+        tensor(conv::weight_gradient(elements(&x), elements(&dy), &g), shape)
+    }
+
+    fn norm_forward(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        running: FlexTensor,
+        options: NormOptions,
+    ) -> (FlexTensor, FlexTensor) {
+        let [x, gamma, beta, running] = [x, gamma, beta, running].map(|t| t.to_contiguous());
+        let given = (options.statistics == Statistics::Running).then(|| elements(&running));
+        let norm = norm_geometry(&x, &options);
+        let (y, statistics) = norm::forward(elements(&x), elements(&gamma), elements(&beta), given, &norm);
+        let shape: Vec<usize> = x.shape().to_vec();
+        (tensor(y, shape), tensor(statistics, [2 * norm.c]))
+    }
+
+    fn norm_gradient(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        statistics: FlexTensor,
+        dy: FlexTensor,
+        options: NormOptions,
+    ) -> (FlexTensor, FlexTensor) {
+        let [x, gamma, beta, statistics, dy] = [x, gamma, beta, statistics, dy].map(|t| t.to_contiguous());
+        let norm = norm_geometry(&x, &options);
+        let of_batch = options.statistics == Statistics::Batch;
+        let (dx, parameters) = norm::backward(
+            elements(&x),
+            elements(&gamma),
+            elements(&beta),
+            elements(&statistics),
+            elements(&dy),
+            of_batch,
+            &norm,
+        );
+        let shape: Vec<usize> = x.shape().to_vec();
+        (tensor(dx, shape), tensor(parameters, [2 * norm.c]))
+    }
+
+    fn fake_quantize_forward(x: FlexTensor, quantizer: Quantizer) -> FlexTensor {
+        map(x, |x| pointwise::fake_quantize(x, quantizer))
+    }
+
+    fn fake_quantize_gradient(x: FlexTensor, dy: FlexTensor, quantizer: Quantizer) -> FlexTensor {
+        let dy = dy.to_contiguous();
+        map(x, |x| pointwise::fake_quantize_gradient(x, elements(&dy), quantizer))
+    }
+
+    fn add_forward(a: FlexTensor, b: FlexTensor, limits: [f32; 2]) -> FlexTensor {
+        let b = b.to_contiguous();
+        map(a, |a| pointwise::add(a, elements(&b), limits))
+    }
+
+    fn clamp_gradient(y: FlexTensor, dy: FlexTensor, limits: [f32; 2]) -> FlexTensor {
+        let dy = dy.to_contiguous();
+        map(y, |y| pointwise::clamp_gradient(y, elements(&dy), limits))
+    }
+
+    fn max_pool2_forward(x: FlexTensor) -> FlexTensor {
+        let x = x.to_contiguous();
+        let [n, c, h, w] = x.shape().dims();
+        tensor(pool::forward(elements(&x), [h, w]), [n, c, h / 2, w / 2])
+    }
+
+    fn max_pool2_gradient(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let (x, dy) = (x.to_contiguous(), dy.to_contiguous());
+        let [n, c, h, w] = x.shape().dims();
+        tensor(pool::backward(elements(&x), elements(&dy), [h, w]), [n, c, h, w])
+    }
+
+    fn range(x: FlexTensor) -> FlexTensor {
+        let x = x.to_contiguous();
+        tensor(pointwise::range(elements(&x)).to_vec(), [2])
+    }
+}
+
+/// burn's own convolution, for group counts that no kernel here is written for.
+mod fallback {
+    use super::super::backend::conv_options;
+    use super::{FlexTensor, Window};
+    use burn::backend::{Flex, ops::ModuleOps};
+
+    pub(super) fn forward(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
+        <Flex as ModuleOps<Flex>>::conv2d(x, weight, None, conv_options(&window, groups))
+    }
+
+    pub(super) fn input_gradient(x: FlexTensor, w: FlexTensor, dy: FlexTensor, window: Window, g: usize) -> FlexTensor {
+        <Flex as ModuleOps<Flex>>::conv2d_x_backward(x, w, dy, conv_options(&window, g))
+    }
+
+    pub(super) fn weight_gradient(x: FlexTensor, w: FlexTensor, dy: FlexTensor, window: Window, g: usize) -> FlexTensor {
+        <Flex as ModuleOps<Flex>>::conv2d_weight_backward(x, w, dy, conv_options(&window, g))
+    }
+}
+
+impl TrainOps for Flex {
+    fn train_conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        window: Window,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        Self::conv2d_forward(x, weight, window, groups)
+    }
+
+    fn train_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        running: FloatTensor<Self>,
+        options: NormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::norm_forward(x, gamma, beta, running, options)
+    }
+
+    fn train_fake_quantize(x: FloatTensor<Self>, quantizer: Quantizer) -> FloatTensor<Self> {
+        Self::fake_quantize_forward(x, quantizer)
+    }
+
+    fn train_straight_through(
+        _: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        value
+    }
+
+    fn train_add(a: FloatTensor<Self>, b: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self> {
+        Self::add_forward(a, b, limits)
+    }
+
+    fn train_max_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::max_pool2_forward(x)
+    }
+
+    fn train_range(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::range(x)
+    }
+}

@@ -1,0 +1,115 @@
+//! Ops that treat every element alike: fake quantization (Eq. 1 of the paper) with its straight-through gradient, sum
+//! with clamp, range. Enters: flat slices. Leaves: flat vectors. Elements are independent, so threads cannot matter.
+
+use super::simd::{LANES, simd};
+use crate::ops::Quantizer;
+use rayon::prelude::*;
+
+/// Elements that one task handles.
+const CHUNK: usize = 16 * 1024;
+
+simd! {
+    fn fake_chunk<'a>(x: &'a [f32], y: &'a mut [f32], q: Quantizer) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let v = (x / q.scale).round_ties_even() + q.zero_point;
+            let v = if v < q.limits[0] { q.limits[0] } else { v };
+            let v = if v > q.limits[1] { q.limits[1] } else { v };
+            *y = (v - q.zero_point) * q.scale;
+        }
+    }
+}
+
+simd! {
+    fn fake_gradient_chunk<'a>(x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], q: Quantizer) {
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            let v = (x / q.scale).round_ties_even() + q.zero_point;
+            *dx = if (v >= q.limits[0]) & (v <= q.limits[1]) { *dy } else { 0.0 };
+        }
+    }
+}
+
+simd! {
+    fn add_chunk<'a>(a: &'a [f32], b: &'a [f32], y: &'a mut [f32], limits: [f32; 2]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            let v = a + b;
+            let v = if v < limits[0] { limits[0] } else { v };
+            *y = if v > limits[1] { limits[1] } else { v };
+        }
+    }
+}
+
+simd! {
+    fn clamp_gradient_chunk<'a>(y: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], limits: [f32; 2]) {
+        for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
+            *dx = if (*y > limits[0]) & (*y < limits[1]) { *dy } else { 0.0 };
+        }
+    }
+}
+
+simd! {
+    /// Smallest and largest; NaN if there is one, so that it is not lost.
+    fn range_chunk<'a>(x: &'a [f32]) -> [f32; 2] {
+        let (mut low, mut high, mut poison) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0f32; LANES]);
+        let mut see = |i: usize, v: f32| {
+            low[i] = if v < low[i] { v } else { low[i] };
+            high[i] = if v > high[i] { v } else { high[i] };
+            poison[i] = (v - v).mul_add(1.0, poison[i]);
+        };
+        let mut chunks = x.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for i in 0..LANES {
+                see(i, chunk[i]);
+            }
+        }
+        for (i, v) in chunks.remainder().iter().enumerate() {
+            see(i, *v);
+        }
+        let poison: f32 = poison.iter().sum();
+        [low.iter().copied().fold(f32::INFINITY, f32::min) + poison, high.iter().copied().fold(f32::NEG_INFINITY, f32::max) + poison]
+    }
+}
+
+/// `y = (clamp(RNE(x / scale) + zero_point) - zero_point) * scale`.
+pub(crate) fn fake_quantize(x: &[f32], q: Quantizer) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| fake_chunk(x, y, q));
+    y
+}
+
+/// Passes the gradient where the integer was not clamped.
+pub(crate) fn fake_quantize_gradient(x: &[f32], dy: &[f32], q: Quantizer) -> Vec<f32> {
+    let mut dx = vec![0.0; x.len()];
+    dx.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .zip(dy.par_chunks(CHUNK))
+        .for_each(|((dx, x), dy)| fake_gradient_chunk(x, dy, dx, q));
+    dx
+}
+
+/// `clamp(a + b)`.
+pub(crate) fn add(a: &[f32], b: &[f32], limits: [f32; 2]) -> Vec<f32> {
+    let mut y = vec![0.0; a.len()];
+    y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((y, a), b)| add_chunk(a, b, y, limits));
+    y
+}
+
+/// Passes the gradient where the clamped value lies strictly inside the limits.
+pub(crate) fn clamp_gradient(y: &[f32], dy: &[f32], limits: [f32; 2]) -> Vec<f32> {
+    let mut dx = vec![0.0; y.len()];
+    dx.par_chunks_mut(CHUNK)
+        .zip(y.par_chunks(CHUNK))
+        .zip(dy.par_chunks(CHUNK))
+        .for_each(|((dx, y), dy)| clamp_gradient_chunk(y, dy, dx, limits));
+    dx
+}
+
+/// Smallest and largest element; NaN if any element is not finite.
+pub(crate) fn range(x: &[f32]) -> [f32; 2] {
+    let parts: Vec<[f32; 2]> = x.par_chunks(CHUNK).map(range_chunk).collect();
+    parts.into_iter().fold([f32::INFINITY, f32::NEG_INFINITY], |all, part| {
+        if part[0].is_nan() || all[0].is_nan() {
+            return [f32::NAN; 2];
+        }
+        [all[0].min(part[0]), all[1].max(part[1])]
+    })
+}

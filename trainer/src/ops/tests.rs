@@ -1,0 +1,191 @@
+//! Every operation against burn's own, values and gradients.
+
+use super::{NormOptions, Quantizer, Statistics, add, batch_norm, conv2d, fake_quantize, max_pool2, range};
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData, module};
+use exporter::network::Window;
+
+const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Values in -1..1 that look random.
+fn leaf<const D: usize>(shape: [usize; D], seed: u32) -> Tensor<D> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 * 2.0 - 1.0
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, shape), &device()).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().unwrap()
+}
+
+/// The largest difference, relative to the largest value.
+fn distance<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let (a, b) = (values(a), values(b));
+    let largest = b.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    a.iter().zip(&b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
+}
+
+/// Backward from a weighted sum, so that every output has its own gradient.
+fn pull<const D: usize>(y: Tensor<D>) -> burn::tensor::Gradients {
+    let weights = leaf(y.dims(), 99).detach();
+    (y * weights).sum().backward()
+}
+
+fn check_conv(c: usize, k: usize, [h, w]: [usize; 2], window: Window, groups: usize) {
+    let [r, s] = window.kernel;
+    let (x, weight) = (leaf([5, c, h, w], 1), leaf([k, c / groups, r, s], 2));
+    let [top, left, bottom, right] = window.padding;
+    let padding = [(top, bottom), (left, right)];
+    let options = ConvOptions::new_with_padding(window.stride, padding, window.dilation, groups);
+    let ours = conv2d(x.clone(), weight.clone(), window, groups);
+    let burns = module::conv2d(x.clone(), weight.clone(), None, options);
+    let what = format!("{c}-{k} {h}x{w} {window:?} groups {groups}");
+    assert!(distance(ours.clone(), burns.clone()) < 1e-5, "y of {what}");
+    let (a, b) = (pull(ours), pull(burns));
+    assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-5, "dx of {what}");
+    assert!(distance(weight.grad(&a).unwrap(), weight.grad(&b).unwrap()) < 1e-5, "dw of {what}");
+}
+
+#[test]
+fn convolution_and_its_gradients_equal_burns() {
+    for (c, k, size) in [(3, 8, [32, 32]), (8, 5, [16, 16]), (6, 7, [9, 13]), (16, 24, [8, 8]), (4, 4, [3, 5])] {
+        for (kernel, stride, padding, dilation) in
+            [(3, 1, 1, 1), (3, 2, 1, 1), (1, 1, 0, 1), (1, 2, 0, 1), (3, 1, 2, 2), (3, 2, 2, 2), (3, 1, 0, 1), (2, 1, 1, 1)]
+        {
+            let window = Window { dilation: [dilation; 2], ..Window::square(kernel, stride, padding) };
+            if window.output(size[0], size[1]).is_some() {
+                check_conv(c, k, size, window, 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_with_uneven_windows_equals_burns() {
+    let window = Window { kernel: [3, 5], stride: [1, 2], padding: [0, 1, 2, 3], dilation: [2, 1] };
+    check_conv(3, 4, [11, 14], window, 1);
+    let same = Window { kernel: [1, 5], stride: [1, 1], padding: [0, 2, 0, 2], dilation: [1, 1] };
+    check_conv(3, 4, [6, 7], same, 1);
+    check_conv(3, 4, [40, 33], Window { padding: [3, 3, 3, 3], ..Window::square(3, 1, 3) }, 1);
+}
+
+#[test]
+fn grouped_and_depthwise_convolution_equal_burns() {
+    for stride in [1, 2] {
+        for (kernel, dilation, size) in [(3, 1, [16, 16]), (3, 2, [13, 9]), (5, 1, [9, 20]), (7, 1, [8, 8])] {
+            let window =
+                Window { dilation: [dilation; 2], ..Window::square(kernel, stride, dilation * (kernel / 2)) };
+            check_conv(6, 6, size, window, 6);
+            check_conv(6, 12, size, window, 6);
+            check_conv(6, 4, size, window, 2);
+        }
+    }
+}
+
+#[test]
+fn batch_norm_and_its_gradients_equal_burns() {
+    for shape in [[4, 3, 8, 8], [3, 5, 7, 3], [2, 2, 1, 1], [9, 1, 33, 2]] {
+        let (x, gamma, beta) = (leaf(shape, 1), leaf([shape[1]], 2), leaf([shape[1]], 3));
+        let running = leaf([2 * shape[1]], 4).detach();
+        let options = NormOptions { epsilon: 1e-5, limits: OPEN, statistics: Statistics::Batch };
+        let (ours, statistics) = batch_norm(x.clone(), gamma.clone(), beta.clone(), running, options);
+        let burns = module::batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-5);
+        let expected = Tensor::cat(vec![burns.mean, burns.variance], 0);
+        assert!(distance(statistics, expected) < 1e-5, "statistics of {shape:?}");
+        assert!(distance(ours.clone(), burns.output.clone()) < 1e-5, "y of {shape:?}");
+        let (a, b) = (pull(ours), pull(burns.output));
+        assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-4, "dx of {shape:?}");
+        assert!(distance(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap()) < 1e-4, "dgamma of {shape:?}");
+        assert!(distance(beta.grad(&a).unwrap(), beta.grad(&b).unwrap()) < 1e-5, "dbeta of {shape:?}");
+    }
+}
+
+#[test]
+fn clamp_behind_batch_norm_equals_burns() {
+    for (statistics, limits) in
+        [(Statistics::Batch, [0.0, f32::INFINITY]), (Statistics::Batch, [-0.5, 0.5]), (Statistics::Running, [0.0, 0.6])]
+    {
+        let (x, gamma, beta) = (leaf([3, 4, 6, 7], 1), leaf([4], 2), leaf([4], 3));
+        let running = leaf([8], 4).detach().abs() + 0.1;
+        let options = NormOptions { epsilon: 1e-3, limits, statistics };
+        let (ours, _) = batch_norm(x.clone(), gamma.clone(), beta.clone(), running.clone(), options);
+        let plain = match statistics {
+            Statistics::Batch => module::batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-3).output,
+            Statistics::Running => {
+                let row = |t: Tensor<1>| t.reshape([1, 4, 1, 1]);
+                let (mean, variance) = (running.clone().slice([0..4]), running.slice([4..8]));
+                (x.clone() - row(mean)) / row(variance + 1e-3).sqrt() * row(gamma.clone()) + row(beta.clone())
+            }
+        };
+        let low = plain.clamp_min(limits[0]);
+        let burns = if limits[1].is_finite() { low.clamp_max(limits[1]) } else { low };
+        assert!(distance(ours.clone(), burns.clone()) < 1e-5, "y with {limits:?}");
+        let (a, b) = (pull(ours), pull(burns));
+        assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-4, "dx with {limits:?}");
+        assert!(distance(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap()) < 1e-4, "dgamma with {limits:?}");
+        assert!(distance(beta.grad(&a).unwrap(), beta.grad(&b).unwrap()) < 1e-4, "dbeta with {limits:?}");
+    }
+}
+
+#[test]
+fn max_pool_equals_burns() {
+    for shape in [[2, 3, 8, 8], [3, 2, 7, 5], [1, 1, 2, 2]] {
+        let x = leaf(shape, 1);
+        let ours = max_pool2(x.clone());
+        let burns = module::max_pool2d(x.clone(), MaxPoolOptions::new([2, 2]));
+        assert_eq!(values(ours.clone()), values(burns.clone()));
+        let (a, b) = (pull(ours), pull(burns));
+        assert_eq!(values(x.grad(&a).unwrap()), values(x.grad(&b).unwrap()), "{shape:?}");
+    }
+}
+
+#[test]
+fn sum_with_clamp_passes_the_gradient_inside_only() {
+    let (a, b) = (leaf([1000], 1), leaf([1000], 2));
+    let y = add(a.clone(), b.clone(), [0.0, 0.7]);
+    let sums: Vec<f32> = values(a.clone()).iter().zip(values(b.clone())).map(|(a, b)| a + b).collect();
+    assert_eq!(values(y.clone()), sums.iter().map(|v| v.clamp(0.0, 0.7)).collect::<Vec<_>>());
+    let grads = y.sum().backward();
+    let expected: Vec<f32> = sums.iter().map(|&v| f32::from(u8::from(v > 0.0 && v < 0.7))).collect();
+    assert_eq!(values(a.grad(&grads).unwrap()), expected);
+    assert_eq!(values(b.grad(&grads).unwrap()), expected);
+}
+
+#[test]
+fn fake_quantization_is_the_encodings_own() {
+    let x = leaf([70_001], 5);
+    let encoding = exporter::network::Encoding::asymmetric(4, false, -0.3, 0.9);
+    let y = fake_quantize(x.clone(), Quantizer::from(&encoding));
+    let input = values(x.clone());
+    assert_eq!(values(y.clone()), input.iter().map(|&v| encoding.fake(0, v)).collect::<Vec<_>>());
+    let passed = values(x.grad(&y.sum().backward()).unwrap());
+    let (scale, zero_point) = encoding.channel(0);
+    for (v, passed) in input.iter().zip(passed) {
+        let free = (v / scale).round_ties_even() as i32 + zero_point;
+        assert_eq!(passed, f32::from(u8::from((0..=15).contains(&free))), "{v}");
+    }
+}
+
+#[test]
+fn range_finds_both_ends_and_what_is_not_finite() {
+    let mut all = values(leaf::<1>([50_000], 6));
+    (all[33_333], all[17]) = (4.0, -3.0);
+    let of = |all: &[f32]| range(Tensor::<1>::from_data(TensorData::new(all.to_vec(), [all.len()]), &Device::flex()));
+    assert_eq!(of(&all), [-3.0, 4.0]);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        all[49_999] = bad;
+        assert!(of(&all).iter().all(|v| !v.is_finite()), "{bad}");
+    }
+}

@@ -1,0 +1,68 @@
+//! SimQuant: training sees what quantization will do (Eq. 1 to 4 of the paper).
+//!
+//! *Enters*: weights with the BatchNorm that folding will multiply into them, ranges of activations. *Leaves*: the values
+//! that the integers will stand for, encodings. *Refused*: values that are not finite.
+//!
+//! A weight is quantized as it will be deployed: multiplied with `gamma / sqrt(EMA(variance) + epsilon)` (Eq. 4), rounded
+//! (Eq. 1 to 3), and divided by the same factor again, so that the BatchNorm behind it can still normalize with the
+//! statistics of the batch. That equals folding with the running statistics and correcting by the batch's. The factor is
+//! a constant to the gradient; scale and shift learn through the BatchNorm.
+
+mod activations;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use activations::{Ranges, input_encoding};
+use exporter::calibrate::{Clipping, Width};
+use exporter::quantize::{Scheme, Weights};
+use serde::{Deserialize, Serialize};
+pub use weights::{Simulated, simulate};
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Simulation {
+    /// Width, form and range of the weights.
+    pub weights: Weights,
+    /// Width of the activations; one scale and zero point for each tensor.
+    pub activations: Width,
+}
+
+impl Simulation {
+    /// The paper's: unsigned, asymmetric, one encoding for each tensor, from the smallest to the largest value.
+    pub const fn tensorwise(weight_bits: u8, activation_bits: u8) -> Self {
+        Self::new(weight_bits, activation_bits, Scheme::AsymmetricPerTensor)
+    }
+
+    /// Symmetric weights with a scale for each output channel.
+    pub const fn channelwise(weight_bits: u8, activation_bits: u8) -> Self {
+        Self::new(weight_bits, activation_bits, Scheme::SymmetricPerChannel)
+    }
+
+    const fn new(weight_bits: u8, activation_bits: u8, scheme: Scheme) -> Self {
+        Self {
+            weights: Weights { bits: weight_bits, scheme, clipping: Clipping::MinMax },
+            activations: Width { bits: activation_bits, signed: false },
+        }
+    }
+}
+
+/// Why quantization cannot be simulated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum QuantError {
+    /// Training has left the range of floats.
+    #[error("`{name}` holds a value that is not finite: training has diverged (a lower learning rate may help)")]
+    NotFinite {
+        /// The tensor's or parameter's name.
+        name: String,
+    },
+    /// Ranges were never collected.
+    #[error("tensor `{name}` has no range yet: quantization begins after ranges were collected")]
+    NoRange {
+        /// The tensor's name.
+        name: String,
+    },
+    /// Percentiles that are none.
+    #[error("{0}")]
+    Parameter(String),
+}

@@ -1,0 +1,315 @@
+//! A [`Network`] with burn tensors for parameters.
+//!
+//! *Enters*: a checked network, batches `N C H W`. *Leaves*: logits on the tape, running statistics, ranges, and at the
+//! end the network again, with what was learned. *Refused*: activations that are not finite where ranges are taken.
+//!
+//! Nodes run in the fused groups of [`Network::fused`], so that exactly the tensors that will exist in integers are
+//! quantized, and only those.
+
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+use crate::ops::{self, NormOptions, Quantizer, Statistics};
+use crate::quant::{QuantError, Ranges, Simulation, input_encoding, simulate};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorData, module};
+use exporter::network::{Fused, Network, NetworkError, NodeId, Op, Window};
+pub use parameters::{Parameter, Role};
+pub(crate) use parameters::{to_tensor, to_vec};
+
+/// How one batch runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// What BatchNorm normalizes with.
+    pub statistics: Statistics,
+    /// Quantize weights and, with [`Self::activations`], activations.
+    pub simulation: Option<Simulation>,
+    /// Quantize activations too; false while ranges are still being collected.
+    pub activations: bool,
+    /// Whether ranges and running statistics take this batch in, and with which share.
+    pub observe: Option<Momentum>,
+}
+
+/// Shares with which one batch enters the moving averages, each in `0..=1`.
+#[derive(Clone, Copy, Debug)]
+pub struct Momentum {
+    /// Of running means and variances.
+    pub statistics: f32,
+    /// Of ranges.
+    pub ranges: f32,
+}
+
+impl Pass {
+    /// As deployed: running statistics, and quantized as `simulation` says.
+    pub const fn deployed(simulation: Option<Simulation>) -> Self {
+        Self { statistics: Statistics::Running, simulation, activations: true, observe: None }
+    }
+}
+
+/// A network being trained.
+#[derive(Debug)]
+pub struct Model {
+    network: Network,
+    groups: Vec<Fused>,
+    /// The last group that reads each tensor.
+    last_use: Vec<usize>,
+    parameters: Vec<Parameter>,
+    /// For each node the index of its first parameter.
+    first: Vec<usize>,
+    /// For each BatchNorm `2C`: running means, then running variances; without tape.
+    running: Vec<Option<Tensor<1>>>,
+    ranges: Ranges,
+    device: Device,
+}
+
+impl Model {
+    /// Takes the parameters of a network onto a device (without autodiff; the tape is added where it is needed).
+    ///
+    /// # Errors
+    /// [`NetworkError`]: not a network.
+    pub fn new(network: Network, device: &Device) -> Result<Self, NetworkError> {
+        network.check()?;
+        let (parameters, first, running) = parameters::read(&network, device);
+        let groups = network.fused();
+        let mut last_use = vec![0; network.tensors.len()];
+        for (i, group) in groups.iter().enumerate() {
+            for &input in &network.nodes[group.head].inputs {
+                last_use[input] = i;
+            }
+        }
+        last_use[network.output] = groups.len();
+        let ranges = Ranges::new(network.tensors.len());
+        Ok(Self { groups, last_use, parameters, first, running, ranges, device: device.clone(), network })
+    }
+
+    /// What is being trained, in the order of the nodes.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Gives parameter `i` a new value of the same length.
+    pub fn set_parameter(&mut self, i: usize, value: Tensor<1>) {
+        self.parameters[i].value = value.autodiff().require_grad();
+    }
+
+    /// The architecture; its parameters are those it had at the start (see [`Self::to_network`]).
+    pub fn architecture(&self) -> &Network {
+        &self.network
+    }
+
+    /// Ranges of activations.
+    pub fn ranges(&self) -> &Ranges {
+        &self.ranges
+    }
+
+    /// Replaces the ranges, as when training resumes.
+    pub fn set_ranges(&mut self, ranges: Ranges) {
+        self.ranges = ranges;
+    }
+
+    /// The device, without autodiff.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The network with the parameters as they are now and, with a simulation, the encodings of the activations.
+    ///
+    /// # Errors
+    /// [`QuantError`]: parameters that are not finite, ranges that are missing.
+    pub fn to_network(&self, simulation: Option<&Simulation>) -> Result<Network, QuantError> {
+        let mut network = self.network.clone();
+        parameters::write(&mut network, &self.parameters, &self.running);
+        network.tensors.iter_mut().for_each(|tensor| tensor.encoding = None);
+        if let Some(simulation) = simulation {
+            let width = simulation.activations;
+            network.tensors[network.input].encoding = Some(input_encoding(&network, width));
+            for group in &self.groups {
+                let head = &self.network.nodes[group.head];
+                let encoding = if head.op.keeps_encoding() {
+                    network.tensors[head.inputs[0]].encoding.clone()
+                } else {
+                    Some(self.ranges.encoding(group.output, &head.op, width, &self.network)?)
+                };
+                network.tensors[group.output].encoding = encoding;
+            }
+        }
+        match network.check() {
+            Ok(()) => Ok(network),
+            Err(fault) => Err(QuantError::NotFinite { name: fault.to_string() }),
+        }
+    }
+
+    /// Logits `N K` of a batch `N C H W`. On the tape, parameters are leaves that want a gradient; off it, everything is
+    /// computed without one.
+    ///
+    /// # Errors
+    /// [`QuantError`]: values that are not finite, ranges that are missing.
+    pub fn forward(&mut self, x: Tensor<4>, pass: &Pass, tape: bool) -> Result<Tensor<2>, QuantError> {
+        let n = x.dims()[0];
+        if pass.observe.is_some() && pass.simulation.is_some() {
+            self.ranges.begin_batch();
+        }
+        let quantize = pass.simulation.filter(|_| pass.activations);
+        let x = match quantize {
+            Some(s) => ops::fake_quantize(x, Quantizer::from(&input_encoding(&self.network, s.activations))),
+            None => x,
+        };
+        let mut values: Vec<Option<Tensor<4>>> = vec![None; self.network.tensors.len()];
+        values[self.network.input] = Some(if tape { x.autodiff() } else { x });
+        for i in 0..self.groups.len() {
+            let group = self.groups[i].clone();
+            let head = &self.network.nodes[group.head];
+            let inputs: Vec<Tensor<4>> =
+                head.inputs.iter().map(|&id| values[id].clone().expect("a group runs after what it reads")).collect();
+            for &id in &head.inputs {
+                if self.last_use[id] == i {
+                    values[id] = None;
+                }
+            }
+            let mut y = self.group(&group, inputs, pass, tape)?;
+            let op = &self.network.nodes[group.head].op;
+            if let Some(simulation) = pass.simulation
+                && !op.keeps_encoding()
+            {
+                if let Some(momentum) = pass.observe {
+                    let found = ops::range(y.clone());
+                    self.ranges.observe(group.output, found, momentum.ranges, &self.network)?;
+                }
+                if pass.activations {
+                    let encoding = self.ranges.encoding(group.output, op, simulation.activations, &self.network)?;
+                    y = ops::fake_quantize(y, Quantizer::from(&encoding));
+                }
+            }
+            values[group.output] = Some(y);
+        }
+        let logits = values[self.network.output].take().expect("the last node writes the output");
+        let classes = self.network.tensors[self.network.output].shape.len();
+        Ok(logits.reshape([n, classes]))
+    }
+
+    /// A parameter of a node, on the tape or off it.
+    fn parameter(&self, node: NodeId, which: usize, tape: bool) -> Tensor<1> {
+        let value = self.parameters[self.first[node] + which].value.clone();
+        if tape { value } else { value.inner() }
+    }
+
+    /// What a fused group computes, before quantization.
+    fn group(&mut self, group: &Fused, inputs: Vec<Tensor<4>>, pass: &Pass, tape: bool) -> Result<Tensor<4>, QuantError> {
+        let limits = match group.clamp.map(|id| &self.network.nodes[id].op) {
+            Some(&Op::Clamp { min, max }) => [min, max],
+            _ => [f32::NEG_INFINITY, f32::INFINITY],
+        };
+        let node = &self.network.nodes[group.head];
+        let mut inputs = inputs.into_iter();
+        let mut x = inputs.next().expect("every op reads something");
+        match &node.op {
+            Op::Conv2d(conv) => {
+                let (k, c, [r, s]) = (conv.out_channels, x.dims()[1] / conv.groups, conv.window.kernel);
+                let weight = self.weight(group, pass, tape)?.reshape([k, c, r, s]);
+                x = ops::conv2d(x, weight, conv.window, conv.groups);
+                if conv.bias.is_some() {
+                    x = x + self.parameter(group.head, 1, tape).reshape([1, k, 1, 1]);
+                }
+            }
+            Op::Dense(dense) => {
+                let (n, k) = (x.dims()[0], dense.out_features);
+                let weight = self.weight(group, pass, tape)?;
+                let features = weight.dims()[0] / k;
+                let mut y = x.reshape([n, features]).matmul(weight.reshape([k, features]).transpose());
+                if dense.bias.is_some() {
+                    y = y + self.parameter(group.head, 1, tape).reshape([1, k]);
+                }
+                x = y.reshape([n, k, 1, 1]);
+            }
+            Op::BatchNorm(_) => return Ok(clamp(self.norm(group.head, x, [f32::NEG_INFINITY, f32::INFINITY], pass, tape), limits)),
+            Op::Clamp { min, max } => return Ok(clamp(x, [*min, *max])),
+            Op::MaxPool(pool) if pool.window == Window::square(2, 2, 0) => x = ops::max_pool2(x),
+            Op::MaxPool(pool) => x = module::max_pool2d(x, max_pool(&pool.window)),
+            Op::AveragePool(pool) => x = module::avg_pool2d(x, average_pool(&pool.window)),
+            Op::GlobalAveragePool => {
+                let [n, c, h, w] = x.dims();
+                x = x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]);
+            }
+            Op::Add => return Ok(ops::add(x, inputs.next().expect("Add reads two"), limits)),
+            Op::Concat => x = Tensor::cat(std::iter::once(x).chain(inputs).collect(), 1),
+            Op::Flatten => {
+                let [n, c, h, w] = x.dims();
+                x = x.reshape([n, c * h * w, 1, 1]);
+            }
+        }
+        match group.batch_norm {
+            Some(norm) => Ok(self.norm(norm, x, limits, pass, tape)),
+            None => Ok(clamp(x, limits)),
+        }
+    }
+
+    /// The weights of a layer, quantized if the pass says so.
+    fn weight(&self, group: &Fused, pass: &Pass, tape: bool) -> Result<Tensor<1>, QuantError> {
+        let weight = self.parameter(group.head, 0, tape);
+        let Some(simulation) = pass.simulation else { return Ok(weight) };
+        let channels = match &self.network.nodes[group.head].op {
+            Op::Conv2d(conv) => conv.out_channels,
+            Op::Dense(dense) => dense.out_features,
+            other => unreachable!("{} has no weights", other.name()),
+        };
+        let factors = match group.batch_norm {
+            Some(norm) => self.folding_factors(norm),
+            None => vec![1.0; channels],
+        };
+        let floats = parameters::to_vec(&self.parameters[self.first[group.head]].value);
+        let name = &self.parameters[self.first[group.head]].name;
+        let simulated = simulate(name, &floats, &factors, simulation.weights)?;
+        let place = |values: Vec<f32>| {
+            let length = values.len();
+            let tensor: Tensor<1> = Tensor::from_data(TensorData::new(values, [length]), &self.device);
+            if tape { tensor.autodiff() } else { tensor }
+        };
+        Ok(ops::straight_through(weight, place(simulated.values), place(simulated.mask)))
+    }
+
+    /// `gamma / sqrt(running variance + epsilon)`, as folding computes it.
+    fn folding_factors(&self, norm: NodeId) -> Vec<f64> {
+        let Op::BatchNorm(op) = &self.network.nodes[norm].op else { unreachable!("the group says so") };
+        let gamma = parameters::to_vec(&self.parameters[self.first[norm]].value);
+        let running = parameters::to_vec(self.running[norm].as_ref().expect("every BatchNorm has statistics"));
+        let variance = &running[gamma.len()..];
+        let factor = |(&g, &v): (&f32, &f32)| f64::from(g) / (f64::from(v) + f64::from(op.epsilon)).sqrt();
+        gamma.iter().zip(variance).map(factor).collect()
+    }
+
+    /// BatchNorm and clamp; takes the statistics of the batch in.
+    fn norm(&mut self, norm: NodeId, x: Tensor<4>, limits: [f32; 2], pass: &Pass, tape: bool) -> Tensor<4> {
+        let Op::BatchNorm(op) = &self.network.nodes[norm].op else { unreachable!("the group says so") };
+        let options = NormOptions { epsilon: f64::from(op.epsilon), limits, statistics: pass.statistics };
+        let (gamma, beta) = (self.parameter(norm, 0, tape), self.parameter(norm, 1, tape));
+        let running = self.running[norm].clone().expect("every BatchNorm has statistics");
+        let given = if tape { running.clone().autodiff() } else { running.clone() };
+        let (y, found) = ops::batch_norm(x, gamma, beta, given, options);
+        if let (Some(momentum), Statistics::Batch) = (pass.observe, pass.statistics) {
+            let found = if tape { found.inner() } else { found };
+            self.running[norm] = Some(running.clone() + (found - running) * momentum.statistics);
+        }
+        y
+    }
+}
+
+/// burn's form of the window of a max pooling.
+fn max_pool(window: &Window) -> MaxPoolOptions<2> {
+    let [top, left, bottom, right] = window.padding;
+    let options = MaxPoolOptions::new(window.kernel).with_stride(window.stride);
+    MaxPoolOptions { padding: [(top, bottom), (left, right)], ..options }
+}
+
+/// burn's form of the window of an average pooling that does not count padding.
+fn average_pool(window: &Window) -> AvgPoolOptions<2> {
+    let [top, left, bottom, right] = window.padding;
+    let options = AvgPoolOptions::new(window.kernel).with_stride(window.stride).with_count_include_pad(false);
+    AvgPoolOptions { padding: [(top, bottom), (left, right)], ..options }
+}
+
+/// Clamp that leaves infinite limits away.
+fn clamp(x: Tensor<4>, [min, max]: [f32; 2]) -> Tensor<4> {
+    let x = if min.is_finite() { x.clamp_min(min) } else { x };
+    if max.is_finite() { x.clamp_max(max) } else { x }
+}
