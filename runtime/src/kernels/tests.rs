@@ -110,7 +110,9 @@ fn conv2d(draw: &mut Draw, groups: u16, in_group: u16, out_group: u16, columns: 
     let output = builder.tensor([out[0], out[1], outputs], y);
     builder.conv2d(window, groups, &layer, [0, output], clamp);
     if let Some(columns) = columns {
-        builder.ops[0].scratch.len = columns * 2 * (kernel as u32) * u32::from(in_group);
+        let scratch = &mut builder.ops[0].scratch;
+        scratch.len = columns * 2 * (kernel as u32) * u32::from(in_group);
+        builder.header.arena_bytes = scratch.offset + scratch.len;
     }
     let what =
         format!("{channels} to {outputs} channels, {groups} groups, {window:?} on {size:?}, {x:?}, {y:?}, {layer:?}");

@@ -1,6 +1,6 @@
 //! One image with every op in it.
 
-use super::{Builder, Draw, Encoding};
+use super::{Builder, Draw, Encoding, Layer};
 use crate::image::repr::{OpKind, WindowRepr};
 
 /// A 9 x 8 RGB classifier of 5 classes that runs every op, every weight width, grouped and depthwise convolutions, a
@@ -27,10 +27,7 @@ pub fn zoo() -> Vec<u8> {
         let encoding =
             Encoding { bits: from.bits, signed: from.signed, scale: from.scale, zero_point: from.zero_point };
         let taps = window.kernel[0] * window.kernel[1] * (from.shape[2] / groups);
-        let mut layer = draw.layer(encoding, y.0.into(), taps.into());
-        while layer.bits != bits {
-            layer = draw.layer(encoding, y.0.into(), taps.into());
-        }
+        let layer = lively(draw, encoding, bits, y.0.into(), taps.into());
         let to = b.tensor([extent(0), extent(1), y.0], y.1);
         b.conv2d(window, groups, &layer, [x, to], y.1.whole());
         to
@@ -72,10 +69,24 @@ pub fn zoo() -> Vec<u8> {
     let (left, right) = (b.tensor([1, 1, 5], u8s(128)), b.tensor([1, 1, 5], u8s(120)));
     for (x, y) in [(flat, left), (mean, right)] {
         let len = b.tensors[x as usize].bytes as usize;
-        let layer = draw.layer(u8s(b.tensors[x as usize].zero_point), 5, len);
+        let layer = lively(draw, u8s(b.tensors[x as usize].zero_point), 8, 5, len);
         b.dense(&layer, [x, y], [0, 255]);
     }
     let logits = b.tensor([1, 1, 5], Encoding { bits: 8, signed: true, scale: 0.1, zero_point: 0 });
     b.op(OpKind::Add { multipliers: [1 << 21, 1 << 20], shift: 21 }, &[left, right], logits, [-128, 127]);
     b.finish()
+}
+
+/// A layer of weights of that many bits whose output follows its input: small biases, large multipliers, zero points near
+/// the middle of the weights. Drawn otherwise, layers one behind the other forget the picture.
+fn lively(draw: &mut Draw, x: Encoding, bits: u8, channels: usize, taps: usize) -> Layer {
+    let mut layer = draw.layer(x, channels, taps);
+    while layer.bits != bits {
+        layer = draw.layer(x, channels, taps);
+    }
+    let middle = if layer.signed { 0 } else { 1 << (bits - 1) };
+    layer.zero_points.iter_mut().for_each(|zero_point| *zero_point = middle + draw.int(-1..=1));
+    layer.bias.iter_mut().for_each(|bias| *bias /= 8);
+    layer.multipliers.iter_mut().for_each(|multiplier| *multiplier *= 3.0);
+    layer
 }
