@@ -118,7 +118,11 @@ pub(crate) fn load(path: &Path) -> Result<Network> {
         Some("safetensors") => Ok(exporter::checkpoint::load(path)?.0),
         Some("onnx") => {
             let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-            Ok(exporter::onnx::read(&bytes, &path.display().to_string())?)
+            let imported = exporter::onnx::read(&bytes, &path.display().to_string(), &Default::default())?;
+            for note in &imported.notes {
+                eprintln!("note: {note}");
+            }
+            Ok(imported.network)
         }
         Some("intact") => bail!(
             "{}: a flash image holds integers only; give the checkpoint (.safetensors) or ONNX file it was made from",

@@ -49,7 +49,7 @@ pub struct Values {
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The system refused.
+    /// It cannot be read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
@@ -57,6 +57,9 @@ pub enum CheckpointError {
         /// Why.
         source: std::io::Error,
     },
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] crate::file::WriteError),
     /// Not a checkpoint, or a damaged one.
     #[error("{}: {place}: found {found}, expected {expected}", path.display())]
     Content {
@@ -119,7 +122,7 @@ pub fn save(path: &Path, network: &Network, extra: &Extra) -> Result<(), Checkpo
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .and_then(|views| safetensors::serialize(views, Some(HashMap::from([(KEY.to_string(), json)]))))
         .map_err(|e| content(path, "header", e.to_string(), "a SafeTensors file"))?;
-    write_renamed(path, &views).map_err(|source| CheckpointError::Io { path: path.into(), source })
+    Ok(crate::file::write_atomically(path, &views)?)
 }
 
 /// Reads a network and what lies beside it.
@@ -254,15 +257,4 @@ fn check_values(path: &Path, tensor: &Values) -> Result<(), CheckpointError> {
         Some(i) => Err(content(path, place(format!("[{i}]")), tensor.values[i].to_string(), "a finite number")),
         None => Ok(()),
     }
-}
-
-/// Writes beside the target, flushes to the disk, renames.
-fn write_renamed(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(parent)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -1,0 +1,307 @@
+//! Builds the records of an image and lays them out. Enters: a network that has passed the check. Leaves: bytes. See
+//! [`super`] for what is refused.
+
+use super::{ImageWriteError, pack, provenance};
+use crate::network::{Encoding, Fused, Integers, Network, Op, Shape, TensorId, Window};
+use crate::plan::{self, Output, Plan, Step};
+use crate::quantize::{add_multipliers, clamp_limits, mean_multiplier, multiplier, table};
+use runtime::image::repr::{HeaderRepr, OpKind, OpRepr, Span, TensorRepr, WeightsRepr, WindowRepr};
+use runtime::image::{ALIGN, Image, seal};
+use runtime::kernels::scratch_bytes;
+
+/// One integer op before it has a place.
+struct Draft {
+    group: Fused,
+    inputs: Vec<TensorId>,
+    kind: OpKind,
+    clamp: (i32, i32),
+}
+
+/// An image in the making.
+pub(super) struct Writer<'n> {
+    network: &'n Network,
+    file: Vec<u8>,
+    /// Network's tensor of each record.
+    tensors: Vec<TensorId>,
+    records: Vec<TensorRepr>,
+    drafts: Vec<Draft>,
+    /// Arena.
+    pub(super) plan: Plan,
+}
+
+impl<'n> Writer<'n> {
+    /// Everything but the layout of the file.
+    pub(super) fn new(network: &'n Network) -> Result<Self, ImageWriteError> {
+        let plan = Plan { tensors: vec![], scratch: vec![], bytes: 0, lower_bound: 0, optimal: true };
+        let file = vec![0; HeaderRepr::BYTES];
+        let tensors = network.integer_tensors();
+        let mut writer = Self { network, file, tensors, records: vec![], drafts: vec![], plan };
+        for id in writer.tensors.clone() {
+            let record = writer.tensor(id)?;
+            writer.records.push(record);
+        }
+        for group in network.fused() {
+            let draft = writer.draft(group)?;
+            writer.drafts.push(draft);
+        }
+        writer.place()?;
+        Ok(writer)
+    }
+
+    /// The file.
+    pub(super) fn write(mut self) -> Result<Vec<u8>, ImageWriteError> {
+        let network = self.network;
+        let ops = std::mem::take(&mut self.drafts);
+        let mut records = Vec::new();
+        for (draft, &scratch) in ops.iter().zip(&self.plan.scratch.clone()) {
+            let bytes = self.scratch(draft);
+            let inputs: Vec<u32> = draft.inputs.iter().map(|&id| self.index(id)).collect();
+            let record = OpRepr {
+                kind: draft.kind,
+                inputs: self.words(inputs.into_iter().map(u32::to_le_bytes))?,
+                output: self.index(draft.group.output),
+                clamp_min: draft.clamp.0 as i16,
+                clamp_max: draft.clamp.1 as i16,
+                scratch: Span { offset: if bytes > 0 { scratch } else { 0 }, len: bytes },
+                name: self.data(network.nodes[draft.group.head].name.as_bytes())?,
+            };
+            records.extend(record.emit());
+        }
+        let preprocessing = &network.preprocessing;
+        let standard = preprocessing.mean.iter().chain(&preprocessing.std).map(|v| v.to_le_bytes());
+        let tables = preprocessing.input_table(self.encoding(network.input));
+        let labels: String = network.labels.iter().map(|label| format!("{label}\n")).collect();
+        let tensors: Vec<u8> = self.records.iter().flat_map(TensorRepr::emit).collect();
+        let header = HeaderRepr {
+            contract: runtime::arith::CONTRACT,
+            arena_bytes: self.plan.bytes,
+            tensors: self.data(&tensors)?,
+            ops: self.data(&records)?,
+            input: self.index(network.input),
+            output: self.index(network.output),
+            input_tables: self.data(&tables)?,
+            preprocessing: self.words(standard)?,
+            labels: self.data(labels.as_bytes())?,
+            name: self.data(network.name.as_bytes())?,
+            provenance: provenance(network),
+        };
+        self.file[..HeaderRepr::BYTES].copy_from_slice(&header.emit());
+        let limit = u32::MAX.into();
+        seal(&mut self.file)
+            .map_err(|found| ImageWriteError::Field { what: "the file's length".into(), found: found as u64, limit })?;
+        Image::check(&self.file).map_err(|error| ImageWriteError::Refused(error.to_string()))?;
+        Ok(self.file)
+    }
+
+    /// The record of a network's tensor, its arena offset left at 0.
+    fn tensor(&mut self, id: TensorId) -> Result<TensorRepr, ImageWriteError> {
+        let tensor = &self.network.tensors[id];
+        let Shape { c, h, w } = tensor.shape;
+        let narrow = |found: usize| self.narrow(&format!("an extent of tensor `{}`", tensor.name), found);
+        let shape = [narrow(h)?, narrow(w)?, narrow(c)?];
+        let encoding = self.encoding(id);
+        let ([bits, signed], scale) = ([encoding.bits, encoding.signed.into()], encoding.scale[0]);
+        let zero_point = encoding.zero_point[0];
+        let bytes = tensor.shape.len() as u64;
+        let limit = u32::MAX.into();
+        let what = || format!("elements of tensor `{}`", tensor.name);
+        let bytes = u32::try_from(bytes).map_err(|_| ImageWriteError::Field { what: what(), found: bytes, limit })?;
+        let name = self.data(tensor.name.as_bytes())?;
+        Ok(TensorRepr { offset: 0, bytes, shape, bits, signed: signed != 0, scale, zero_point, name })
+    }
+
+    /// What a fused group computes.
+    fn draft(&mut self, group: Fused) -> Result<Draft, ImageWriteError> {
+        let network = self.network;
+        let node = &network.nodes[group.head];
+        let inputs = node.inputs.clone();
+        let (x, y) = (self.encoding(inputs[0]), self.encoding(group.output));
+        let shape = network.tensors[inputs[0]].shape;
+        let fused = group.clamp.map(|id| &network.nodes[id].op);
+        let limits = match fused.unwrap_or(&node.op) {
+            Op::Clamp { min, max } => Some((*min, *max)),
+            _ => None,
+        };
+        let clamp = clamp_limits(y, limits);
+        let refuse = |value: f32| ImageWriteError::Node {
+            node: node.name.clone(),
+            reason: format!("multiplier {value:e}, expected a normal float below 2^31"),
+        };
+        let kind = match &node.op {
+            Op::Conv2d(conv) => {
+                let integers = integers(&node.name, conv.integers.as_ref())?;
+                let depthwise = conv.groups == shape.c && conv.groups == conv.out_channels;
+                let taps = conv.window.kernel[0] * conv.window.kernel[1];
+                let rows = pack::convolution(&integers.weight, conv.out_channels, taps, depthwise);
+                OpKind::Conv2d {
+                    window: self.window(&node.name, &conv.window)?,
+                    groups: self.narrow(&format!("groups of node `{}`", node.name), conv.groups)?,
+                    weights: self.weights(&rows, integers, multipliers(integers, x, y).map_err(refuse)?)?,
+                }
+            }
+            Op::Dense(dense) => {
+                let integers = integers(&node.name, dense.integers.as_ref())?;
+                // Behind a Flatten the image is what the columns are ordered by.
+                let image = self.image_behind(inputs[0]);
+                let rows = pack::dense(&integers.weight, image.c, image.pixels());
+                let multipliers = multipliers(integers, x, y).map_err(refuse)?;
+                OpKind::Dense { weights: self.weights(&rows, integers, multipliers)? }
+            }
+            Op::MaxPool(pool) => OpKind::MaxPool { window: self.window(&node.name, &pool.window)? },
+            Op::AveragePool(pool) => {
+                let taps = pool.window.kernel[0] * pool.window.kernel[1];
+                let means: Result<Vec<f32>, f32> =
+                    (1..=taps).map(|n| mean_multiplier(x.scale[0], y.scale[0], n)).collect();
+                let multipliers = self.words(means.map_err(refuse)?.into_iter().map(f32::to_le_bytes))?;
+                OpKind::AveragePool { window: self.window(&node.name, &pool.window)?, multipliers }
+            }
+            Op::GlobalAveragePool => OpKind::GlobalAveragePool {
+                multiplier: mean_multiplier(x.scale[0], y.scale[0], shape.pixels()).map_err(refuse)?,
+            },
+            Op::Add => {
+                let scales = [x.scale[0], self.encoding(inputs[1]).scale[0]];
+                let add = add_multipliers(scales, y.scale[0]).map_err(refuse)?;
+                OpKind::Add { multipliers: add.multipliers, shift: add.shift }
+            }
+            Op::Concat => {
+                let mut spans = Vec::new();
+                for &input in &inputs {
+                    let from = self.encoding(input);
+                    let copied = from == y && clamp == (y.qmin(), y.qmax());
+                    let span = if copied { Span::default() } else { self.data(&table(from, y, clamp))? };
+                    spans.extend([span.offset.to_le_bytes(), span.len.to_le_bytes()]);
+                }
+                OpKind::Concat { tables: self.words(spans.into_iter())? }
+            }
+            Op::Clamp { .. } => OpKind::Lookup { table: self.data(&table(x, y, clamp))? },
+            Op::Flatten => OpKind::Reshape,
+            Op::BatchNorm(_) => {
+                let reason = "a BatchNormalization has no integers; fold it first".into();
+                return Err(ImageWriteError::Node { node: node.name.clone(), reason });
+            }
+        };
+        Ok(Draft { group, inputs, kind, clamp })
+    }
+
+    /// Finds a place in the arena for every tensor and every scratch.
+    fn place(&mut self) -> Result<(), ImageWriteError> {
+        let sizes: Vec<u64> = self.records.iter().map(|record| record.bytes.into()).collect();
+        let at = |id: TensorId| self.index(id) as usize;
+        let steps: Vec<Step> = self
+            .drafts
+            .iter()
+            .map(|draft| Step {
+                inputs: draft.inputs.iter().map(|&id| at(id)).collect(),
+                output: at(draft.group.output),
+                place: match draft.kind {
+                    OpKind::Reshape => Output::Same,
+                    OpKind::Add { .. } | OpKind::Lookup { .. } => Output::Over,
+                    _ => Output::Apart,
+                },
+                scratch: self.scratch(draft).into(),
+            })
+            .collect();
+        self.plan = plan::plan(&sizes, &steps, at(self.network.input), at(self.network.output))?;
+        for (record, &offset) in self.records.iter_mut().zip(&self.plan.tensors) {
+            record.offset = offset;
+        }
+        Ok(())
+    }
+
+    fn scratch(&self, draft: &Draft) -> u32 {
+        let record = |id: TensorId| &self.records[self.index(id) as usize];
+        // A column is at most 2 * 65535^2 * 65535 bytes in theory; the plan refuses arenas beyond u32.
+        scratch_bytes(&draft.kind, record(draft.inputs[0]), record(draft.group.output)).try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Packed weights with their constants.
+    fn weights(
+        &mut self,
+        rows: &[Vec<i16>],
+        integers: &Integers,
+        multipliers: Vec<f32>,
+    ) -> Result<WeightsRepr, ImageWriteError> {
+        let encoding = &integers.encoding;
+        let zero_points = match encoding.zero_point[..] {
+            [first, ref rest @ ..] if rest.iter().all(|z| *z == first) => vec![first],
+            _ => encoding.zero_point.clone(),
+        };
+        let bits = pack::stored_bits(encoding.bits);
+        Ok(WeightsRepr {
+            bits,
+            signed: encoding.signed,
+            data: self.data(&pack::bytes(rows, bits))?,
+            zero_points: self.words(zero_points.into_iter().map(i32::to_le_bytes))?,
+            bias: self.words(integers.bias.iter().map(|b| b.to_le_bytes()))?,
+            multipliers: self.words(multipliers.into_iter().map(f32::to_le_bytes))?,
+        })
+    }
+
+    fn window(&self, node: &str, window: &Window) -> Result<WindowRepr, ImageWriteError> {
+        let narrow = |found: usize| self.narrow(&format!("the window of node `{node}`"), found);
+        let pair = |[a, b]: [usize; 2]| Ok::<_, ImageWriteError>([narrow(a)?, narrow(b)?]);
+        let [top, left, bottom, right] = window.padding;
+        let ([top, left], [bottom, right]) = (pair([top, left])?, pair([bottom, right])?);
+        Ok(WindowRepr {
+            kernel: pair(window.kernel)?,
+            stride: pair(window.stride)?,
+            padding: [top, left, bottom, right],
+            dilation: pair(window.dilation)?,
+        })
+    }
+
+    fn narrow(&self, what: &str, found: usize) -> Result<u16, ImageWriteError> {
+        let limit = u16::MAX.into();
+        u16::try_from(found).map_err(|_| ImageWriteError::Field { what: what.into(), found: found as u64, limit })
+    }
+
+    /// Shape of the image that a chain of Flatten nodes hands to `id`.
+    fn image_behind(&self, mut id: TensorId) -> Shape {
+        let flattened = |id: TensorId| {
+            self.network.nodes.iter().find(|node| node.output == id && matches!(node.op, Op::Flatten))
+        };
+        while let Some(node) = flattened(id) {
+            id = node.inputs[0];
+        }
+        self.network.tensors[id].shape
+    }
+
+    /// Encoding of an integer tensor; the check has seen that there is one.
+    fn encoding(&self, id: TensorId) -> &'n Encoding {
+        self.network.tensors[id].encoding.as_ref().expect("checked: every integer tensor has an encoding")
+    }
+
+    /// Place of a network's tensor in the table.
+    fn index(&self, id: TensorId) -> u32 {
+        self.tensors.iter().position(|&other| other == id).expect("integer tensors are in the table") as u32
+    }
+
+    /// Appends `bytes`, aligned.
+    fn data(&mut self, bytes: &[u8]) -> Result<Span, ImageWriteError> {
+        self.file.resize(self.file.len().next_multiple_of(ALIGN as usize), 0);
+        let (offset, len) = (self.file.len(), bytes.len());
+        self.file.extend_from_slice(bytes);
+        let limit = u32::MAX.into();
+        let found = self.file.len() as u64;
+        if found > limit {
+            return Err(ImageWriteError::Field { what: "the file's length".into(), found, limit });
+        }
+        Ok(Span { offset: offset as u32, len: len as u32 })
+    }
+
+    /// Appends a table of four-byte numbers.
+    fn words(&mut self, words: impl Iterator<Item = [u8; 4]>) -> Result<Span, ImageWriteError> {
+        self.data(&words.flatten().collect::<Vec<u8>>())
+    }
+}
+
+fn integers<'n>(node: &str, integers: Option<&'n Integers>) -> Result<&'n Integers, ImageWriteError> {
+    let reason = "it has no integer weights; quantize the network first".into();
+    integers.ok_or_else(|| ImageWriteError::Node { node: node.into(), reason })
+}
+
+/// `M` of each output channel.
+fn multipliers(integers: &Integers, x: &Encoding, y: &Encoding) -> Result<Vec<f32>, f32> {
+    let of = |k: usize| multiplier(x.scale[0], integers.encoding.channel(k).0, y.scale[0]);
+    (0..integers.bias.len()).map(of).collect()
+}
