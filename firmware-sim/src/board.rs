@@ -218,8 +218,14 @@ mod tests {
             (("length = 0x8_0000", "length = -1"), "invalid value"),
             (("length = 0x8_0000", "length = 0"), "flash: 0 bytes from 0x08000000"),
             (("origin = 0x0800_0000", "origin = 0xffff_0000"), "flash: 524288 bytes from 0xffff0000"),
-            (("length = 0x2_0000", "length = 8192"), "ram: 0 reserved bytes and 8192 of stack leave nothing of 8192 bytes"),
-            (("length = 0x2_0000", "length = 0x2_0001"), "ram: origin, length and reserved bytes must be multiples of 8"),
+            (
+                ("length = 0x2_0000", "length = 8192"),
+                "ram: 0 reserved bytes and 8192 of stack leave nothing of 8192 bytes",
+            ),
+            (
+                ("length = 0x2_0000", "length = 0x2_0001"),
+                "ram: origin, length and reserved bytes must be multiples of 8",
+            ),
             (("stack = 8192", "stack = 12"), "stack = 12: a multiple of 8, at least 1024, expected"),
             (("name = \"stm32f446re\"", "name = \"../x\""), "name `../x`: lower-case letters"),
             (("[ram]", "[reserved]\nflash = 0x8_0000\n[ram]"), "flash: 524288 reserved bytes and 0 of stack"),
@@ -245,7 +251,10 @@ mod tests {
         ];
         for (change, expected) in cases {
             let found = Board::parse(&text(change), "some.toml").unwrap().emulated().unwrap_err().to_string();
-            assert!(found.starts_with("board `stm32f446re` cannot be emulated: ") && found.contains(expected), "{found}");
+            assert!(
+                found.starts_with("board `stm32f446re` cannot be emulated: ") && found.contains(expected),
+                "{found}"
+            );
         }
     }
 }

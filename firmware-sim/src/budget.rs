@@ -54,7 +54,7 @@ pub struct Footprint {
 impl Footprint {
     /// What the firmware of this repository takes at most, whatever the model: known before anything is compiled. A test
     /// holds it against the program that the compiler makes.
-    pub const ESTIMATE: Self = Self { code: 40 * 1024, constants: 6 * 1024, initialized: 64, zeroed: 256 };
+    pub const ESTIMATE: Self = Self { code: 80 * 1024, constants: 6 * 1024, initialized: 64, zeroed: 256 };
 }
 
 /// One line of an account.
@@ -183,6 +183,8 @@ mod tests {
         assert!(!fits(image, arena + 1));
         assert!(!fits(u32::MAX, u32::MAX));
         let text = check(ModelNeeds { image: image + 1, arena: 0, pixels: 0 }, &board, FIRMWARE).to_string();
-        assert!(text.starts_with("board stm32f446re: does NOT fit\n  flash    524289 of    524288 bytes, 1 TOO MANY: "));
+        assert!(
+            text.starts_with("board stm32f446re: does NOT fit\n  flash    524289 of    524288 bytes, 1 TOO MANY: ")
+        );
     }
 }

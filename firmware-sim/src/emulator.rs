@@ -8,13 +8,16 @@
 
 use crate::process::Process;
 use crate::protocol::{self, Drill, Farewell, Greeting, Request};
-use crate::{Error, Firmware, Sections};
+use crate::{Error, Firmware, Placement, Sections};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Instructions of the loop that is counted before the first picture.
 const CALIBRATION: u32 = 1_000_000;
+
+/// A stack used up to so many bytes before its end counts as used up: a deeper frame may have left those words alone.
+const STACK_GUARD: u32 = 128;
 
 /// What is wanted of a run.
 #[derive(Clone, Debug)]
@@ -95,6 +98,10 @@ impl Firmware {
         flags = if flags == 0 { protocol::COUNT } else { flags };
         let counting = options.count || options.count_ops;
         let (_, machine) = self.board().emulated()?;
+        if self.placement() == Placement::Board && self.board().machine.is_none() {
+            let reason = "the program is linked for the board's own addresses".into();
+            return Err(Error::NotEmulated { board: self.board().name.clone(), reason });
+        }
         let share = pictures.len().div_ceil(options.jobs.max(1)).max(1);
         let mut shares = pictures.chunks(share).collect::<Vec<_>>();
         if shares.is_empty() {
@@ -128,8 +135,7 @@ impl Firmware {
             }
             std::thread::sleep(Duration::from_millis(if done == 0 { 10 } else { 100 }));
         }
-        let mut report =
-            Report { inferences: Vec::new(), stack_used: 0, stack_size: 0, sections: *self.sections() };
+        let mut report = Report { inferences: Vec::new(), stack_used: 0, stack_size: 0, sections: *self.sections() };
         for process in processes {
             let images = process.images();
             let reply = process.reply()?;
@@ -139,7 +145,7 @@ impl Firmware {
             report.stack_used = report.stack_used.max(read.farewell.stack_used);
             report.stack_size = read.farewell.stack_size;
         }
-        if report.stack_used >= report.stack_size {
+        if report.stack_used + STACK_GUARD >= report.stack_size {
             return Err(Error::StackOverflow { available: report.stack_size });
         }
         Ok(report)
@@ -186,13 +192,7 @@ impl Reader<'_> {
         Error::Reply { at: self.at, reason }
     }
 
-    fn share(
-        &mut self,
-        images: usize,
-        [logits, ops]: [usize; 2],
-        flags: u32,
-        counting: bool,
-    ) -> Result<Share, Error> {
+    fn share(&mut self, images: usize, [logits, ops]: [usize; 2], flags: u32, counting: bool) -> Result<Share, Error> {
         let greeting = Greeting::parse(&self.take()?).ok_or_else(|| self.refuse("no greeting".into()))?;
         let found = [greeting.logits, greeting.ops, greeting.flags];
         let expected = [logits as u32, ops as u32, flags];

@@ -24,8 +24,8 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A board that nobody has described.
-    #[error("unknown board `{name}`{}. There are: {}; or the path of a board's TOML file",
-        nearest.as_ref().map_or(String::new(), |n| format!(", did you mean `{n}`?")), known.join(", "))]
+    #[error("unknown board `{name}`{} There are: {}; or the path of a board's TOML file",
+        nearest.as_ref().map_or(".".into(), |n| format!(", did you mean `{n}`?")), known.join(", "))]
     UnknownBoard {
         /// As asked for.
         name: String,
@@ -73,7 +73,9 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A program that is not installed.
-    #[error("`{program}` cannot be started: {source}; install the package {package} (Debian: apt-get install {package})")]
+    #[error(
+        "`{program}` cannot be started: {source}; install the package {package} (Debian: apt-get install {package})"
+    )]
     NoProgram {
         /// The program.
         program: String,
@@ -131,7 +133,9 @@ pub enum Error {
         message: String,
     },
     /// Nothing came for too long.
-    #[error("the emulated firmware gave no result for {seconds} s after {done} of {images} pictures and was ended: {message}")]
+    #[error(
+        "the emulated firmware gave no result for {seconds} s after {done} of {images} pictures and was ended: {message}"
+    )]
     Stalled {
         /// Pictures with a result.
         done: usize,
@@ -159,7 +163,9 @@ pub enum Error {
         reason: String,
     },
     /// The emulator does not count as documented.
-    #[error("the emulator counts {found} instructions for a loop of {expected}: this QEMU's SysTick is not driven at 25 MHz, so no count of it can be trusted")]
+    #[error(
+        "the emulator counts {found} instructions for a loop of {expected}: this QEMU's SysTick is not driven at 25 MHz, so no count of it can be trusted"
+    )]
     Miscounted {
         /// By the counter.
         found: u64,
@@ -167,7 +173,9 @@ pub enum Error {
         expected: u64,
     },
     /// A stack that grew into the variables.
-    #[error("the firmware used all {available} bytes of its stack: its results are void; give the board a larger `stack`")]
+    #[error(
+        "the firmware used all {available} bytes of its stack: its results are void; give the board a larger `stack`"
+    )]
     StackOverflow {
         /// Bytes there were.
         available: u32,

@@ -123,8 +123,7 @@ fn memory_script(board: &Board, placement: Placement) -> Result<String, Error> {
             (machine.flash.origin, machine.ram.origin)
         }
     };
-    let (flash_length, ram_length) =
-        (board.flash.length - board.reserved.flash, board.ram.length - board.reserved.ram);
+    let (flash_length, ram_length) = (board.flash.length - board.reserved.flash, board.ram.length - board.reserved.ram);
     let (stack, name) = (board.stack, &board.name);
     Ok(format!(
         "MEMORY {{\n  FLASH : ORIGIN = {flash:#010x}, LENGTH = {flash_length}\n  RAM : ORIGIN = {ram:#010x}, LENGTH = {ram_length}\n}}\n\

@@ -99,7 +99,8 @@ impl Toolchain {
         for (variable, _) in std::env::vars_os() {
             let name = variable.to_string_lossy();
             let flags = name.starts_with("RUST") && (name.ends_with("FLAGS") || name.contains("WRAPPER"));
-            let cargo = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_ENCODED_"].iter().any(|start| name.starts_with(start));
+            let cargo =
+                ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_ENCODED_"].iter().any(|start| name.starts_with(start));
             if flags || cargo || name == "RUSTC" || name == "CARGO_TARGET_DIR" {
                 command.env_remove(&variable);
             }

@@ -95,11 +95,13 @@ pub fn fault() {
     unsafe { read_volatile(0xffff_fffc as *const u32) };
 }
 
-/// Uses the whole stack.
+/// Uses the whole stack, every word of it.
 #[inline(never)]
 pub fn overflow() -> u32 {
     let mut frame = [0u32; 16];
-    // SAFETY: `frame` is a local; the write is volatile so that every level of the recursion really has one.
-    unsafe { write_volatile(&mut frame[0], addr_of!(frame) as u32) };
+    for word in &mut frame {
+        // SAFETY: `word` is a local; the write is volatile so that every level of the recursion really has a frame.
+        unsafe { write_volatile(word, 1) };
+    }
     if addr_of!(frame).cast::<u32>() > addr_of!(_stack_end) { overflow().wrapping_add(frame[0]) } else { frame[0] }
 }

@@ -21,6 +21,7 @@ use observe::{Sums, Ticks};
 use protocol::{COUNT, CRC, Drill, EACH, Farewell, Greeting, Request};
 use runtime::exec::Session;
 use runtime::image::Image;
+use runtime::observe::Observer;
 
 include!(concat!(env!("OUT_DIR"), "/sizes.rs"));
 
@@ -52,7 +53,8 @@ fn serve(model: &[u8], arena: &mut [u8], pixels: &mut [u8]) -> Result<(), Proble
         return Err(Problem::Refused("the pictures are not of the network's size"));
     }
     let image = Image::check(model).map_err(|e| Problem::Image(e.words()))?;
-    let mut session = Session::new(image, arena).map_err(|_| Problem::Refused("the arena is smaller than the image asks for"))?;
+    let mut session =
+        Session::new(image, arena).map_err(|_| Problem::Refused("the arena is smaller than the image asks for"))?;
     drill(request.drill);
     host.write(&greeting(image, &request).emit())?;
     for _ in 0..request.images {
@@ -76,27 +78,34 @@ fn greeting(image: Image, request: &Request) -> Greeting {
 
 /// Runs one picture, once for each thing that is wanted of it, and tells the host.
 fn picture(host: &mut Host, session: &mut Session, pixels: &[u8], flags: u32) -> Result<(), Problem> {
-    let size = |_| Problem::Refused("the pictures are not of the network's size");
     if flags & CRC != 0 {
         let mut sums = Sums::new(host);
-        let logits = session.run_pixels_observed(pixels, &mut sums).map_err(size)?;
+        let logits = run(session, pixels, &mut sums)?;
         sums.told?;
-        host.write(logits.bytes())?;
+        host.write(logits)?;
     }
     if flags & EACH != 0 {
         let mut ticks = Ticks::new(host);
-        let logits = session.run_pixels_observed(pixels, &mut ticks).map_err(size)?;
+        let logits = run(session, pixels, &mut ticks)?;
         ticks.told?;
-        host.write(logits.bytes())?;
+        host.write(logits)?;
     }
     if flags & COUNT != 0 {
         let start = machine::ticks();
-        let logits = session.run_pixels(pixels).map_err(size)?;
+        let logits = run(session, pixels, &mut ())?;
         let ticks = machine::ticks() - start;
         host.write(&ticks.to_le_bytes())?;
-        host.write(logits.bytes())?;
+        host.write(logits)?;
     }
     Ok(())
+}
+
+/// One inference. The observer is a trait object, and this function no part of its callers, so that the kernels are in flash
+/// once and not once for each observer; that costs a call or two for each op.
+#[inline(never)]
+fn run<'s>(session: &'s mut Session, pixels: &[u8], mut observer: &mut dyn Observer) -> Result<&'s [u8], Problem> {
+    let logits = session.run_pixels_observed(pixels, &mut observer);
+    logits.map(|l| l.bytes()).map_err(|_| Problem::Refused("the pictures are not of the network's size"))
 }
 
 /// The accident that a test asks for.

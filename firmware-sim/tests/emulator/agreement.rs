@@ -1,0 +1,127 @@
+//! The emulated core gives the host's bits, the same figures every time, and counts that add up.
+
+use crate::{build, build_with, expect, run, sample, wanted};
+use firmware_sim::budget::Footprint;
+use firmware_sim::{BuildOptions, Firmware, Inference, Placement, RunOptions, Toolchain};
+use std::path::Path;
+
+/// Logits and CRCs of `found` are those of the host, in every bit.
+#[track_caller]
+fn assert_same_bits(found: &[Inference], host: &[Inference]) {
+    assert_eq!(found.len(), host.len());
+    for (picture, (found, host)) in found.iter().zip(host).enumerate() {
+        assert_eq!(found.crcs, host.crcs, "picture {picture}");
+        assert_eq!(found.logits, host.logits, "picture {picture}");
+    }
+}
+
+/// What was reserved before compiling is enough, and no exaggeration.
+#[track_caller]
+fn assert_within_estimate(firmware: &Firmware) {
+    let (found, limit) = (firmware.sections().footprint(), Footprint::ESTIMATE);
+    for (found, limit) in [
+        (found.code, limit.code),
+        (found.constants, limit.constants),
+        (found.initialized, limit.initialized),
+        (found.zeroed, limit.zeroed),
+    ] {
+        assert!(found <= limit, "{:?}", firmware.sections());
+    }
+    assert!(found.code > limit.code / 2, "{:?}", firmware.sections());
+}
+
+#[test]
+fn every_op_gives_the_bits_of_the_host() {
+    if !wanted() {
+        return;
+    }
+    let image = runtime::testing::zoo();
+    let firmware = expect(build(&image, "stm32f446re", Placement::Emulator));
+    assert_within_estimate(&firmware);
+    let pictures = sample::pictures(&image, 200);
+    let report = expect(run(&firmware, &pictures, &RunOptions { jobs: 2, ..RunOptions::default() }));
+    assert_same_bits(&report.inferences, &sample::on_host(&image, &pictures));
+    assert!(report.inferences.iter().all(|i| i.instructions.is_none() && i.op_instructions.is_empty()));
+}
+
+#[test]
+fn figures_are_the_same_every_time_and_add_up() {
+    if !wanted() {
+        return;
+    }
+    let image = runtime::testing::zoo();
+    let firmware = expect(build(&image, "stm32f446re", Placement::Emulator));
+    let pictures = sample::pictures(&image, 7);
+    let options = RunOptions { count: true, count_ops: true, ..RunOptions::default() };
+    let report = expect(run(&firmware, &pictures, &options));
+    assert_eq!(expect(run(&firmware, &pictures, &options)), report);
+    // Another share of the pictures for each process: the counter stands elsewhere, and its unit is 1.6 instructions.
+    let shared = expect(run(&firmware, &pictures, &RunOptions { jobs: 3, ..options.clone() }));
+    for (a, b) in report.inferences.iter().zip(&shared.inferences) {
+        assert_eq!((&a.logits, &a.crcs), (&b.logits, &b.crcs));
+        assert!(a.instructions.unwrap().abs_diff(b.instructions.unwrap()) <= 2);
+    }
+    for inference in &report.inferences {
+        let (all, ops) = (inference.instructions.unwrap(), inference.op_instructions.iter().sum::<u64>());
+        // Between the ops there are the pixels' tables and a few calls.
+        assert!(ops < all && all - ops < all / 20, "{all} in all, {ops} in ops");
+    }
+    // Fewer wishes change no count: what is measured does not hold what measures.
+    let only = RunOptions { crcs: false, count_ops: false, ..options };
+    let alone = expect(run(&firmware, &pictures, &only));
+    for (a, b) in report.inferences.iter().zip(&alone.inferences) {
+        assert_eq!((&a.logits, b.crcs.len(), b.op_instructions.len()), (&b.logits, 0, 0));
+        assert!(a.instructions.unwrap().abs_diff(b.instructions.unwrap()) <= 2);
+    }
+    assert!(report.stack_used > 256 && report.stack_used < firmware.board().stack, "{}", report.stack_used);
+    assert_eq!(report.stack_size, report.sections.stack);
+}
+
+/// Longer than the counter's 24 bits, which are 26.8 million instructions.
+#[test]
+fn a_network_of_the_usual_size_is_counted_across_wraps() {
+    if !wanted() {
+        return;
+    }
+    let image = sample::resnet_sized();
+    let firmware = expect(build(&image, "nrf52840", Placement::Emulator));
+    let pictures = sample::pictures(&image, 3);
+    let host = sample::on_host(&image, &pictures);
+    let start = std::time::Instant::now();
+    let plain = expect(run(&firmware, &pictures, &RunOptions::default()));
+    eprintln!("{:.3} s an inference without counting", start.elapsed().as_secs_f64() / 3.0);
+    assert_same_bits(&plain.inferences, &host);
+    let options = RunOptions { crcs: false, count: true, ..RunOptions::default() };
+    let start = std::time::Instant::now();
+    let counted = expect(run(&firmware, &pictures, &options));
+    eprintln!("{:.3} s an inference with counting", start.elapsed().as_secs_f64() / 3.0);
+    let each = expect(run(&firmware, &pictures, &RunOptions { crcs: true, count: false, count_ops: true, ..options }));
+    assert_same_bits(&each.inferences, &host);
+    for (all, each) in counted.inferences.iter().zip(&each.inferences) {
+        let (all, ops) = (all.instructions.unwrap(), each.op_instructions.iter().sum::<u64>());
+        eprintln!("{all} instructions, {ops} of them in ops; {}", firmware.verdict());
+        // More than the counter holds, and at least one for each multiplication.
+        assert!(all > 1 << 25, "{all}");
+        assert!(ops < all && all - ops < all / 50, "{all} in all, {ops} in ops");
+    }
+    assert_within_estimate(&firmware);
+}
+
+#[test]
+fn the_other_toolchain_gives_the_same_bits() {
+    if !wanted() {
+        return;
+    }
+    let toolchain = match Toolchain::in_folder(Path::new("/usr/bin"), "thumbv7em-none-eabihf") {
+        Ok(toolchain) => toolchain,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let image = runtime::testing::zoo();
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("distribution");
+    let options = BuildOptions { toolchain: Some(toolchain), cache: Some(cache) };
+    let firmware = expect(build_with(&image, "stm32f446re", Placement::Emulator, &options));
+    assert_within_estimate(&firmware);
+    let pictures = sample::pictures(&image, 20);
+    let report = expect(run(&firmware, &pictures, &RunOptions::default()));
+    assert_same_bits(&report.inferences, &sample::on_host(&image, &pictures));
+}

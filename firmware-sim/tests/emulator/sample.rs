@@ -1,0 +1,102 @@
+//! What the tests run. Enters: a seed. Leaves: flash images, pictures, and what the host's session makes of them.
+
+use firmware_sim::Inference;
+use runtime::exec::Session;
+use runtime::image::Image;
+use runtime::image::repr::{OpKind, WindowRepr};
+use runtime::kernels::Kernels;
+use runtime::observe::Checksums;
+use runtime::testing::{Builder, Draw, Encoding};
+
+/// Of every tensor of [`resnet_sized`].
+const ENCODING: Encoding = Encoding { bits: 8, signed: true, scale: 0.05, zero_point: -7 };
+
+/// A classifier of 10 classes with the shapes of ResNet-8 (MLPerf Tiny): 32 x 32 RGB, 12.5 million multiplications, three
+/// residual blocks. Its weights are drawn. Every tensor has arena bytes of its own, unlike in an exported image.
+pub(crate) fn resnet_sized() -> Vec<u8> {
+    let mut net = Net { builder: Builder::new([32, 32, 3], ENCODING), draw: Draw::new(8) };
+    let mut x = net.conv(0, 3, 1, 16);
+    for (channels, stride) in [(16, 1), (32, 2), (64, 2)] {
+        let first = net.conv(x, 3, stride, channels);
+        let second = net.conv(first, 3, 1, channels);
+        let shortcut = if stride == 1 { x } else { net.conv(x, 1, stride, channels) };
+        let sum = net.tensor(net.builder.tensors[second as usize].shape);
+        let add = OpKind::Add { multipliers: [3_000_001, 2_222_222], shift: 22 };
+        net.builder.op(add, &[second, shortcut], sum, ENCODING.whole());
+        x = sum;
+    }
+    let mean = net.tensor([1, 1, 64]);
+    net.builder.op(OpKind::GlobalAveragePool { multiplier: 0.0171 }, &[x], mean, ENCODING.whole());
+    let logits = net.tensor([1, 1, 10]);
+    let layer = net.layer(10, 64);
+    net.builder.dense(&layer, [mean, logits], ENCODING.whole());
+    net.builder.finish()
+}
+
+/// An image whose arena holds a picture of `side` x `side` RGB and, behind it, the same picture inverted.
+pub(crate) fn large(side: u16) -> Vec<u8> {
+    let mut builder = Builder::new([side, side, 3], ENCODING);
+    let table = builder.data(&(0..=255).rev().collect::<Vec<u8>>());
+    let output = builder.tensor([side, side, 3], ENCODING);
+    builder.op(OpKind::Lookup { table }, &[0], output, ENCODING.whole());
+    builder.finish()
+}
+
+struct Net {
+    builder: Builder,
+    draw: Draw,
+}
+
+impl Net {
+    fn tensor(&mut self, shape: [u16; 3]) -> u32 {
+        self.builder.tensor(shape, ENCODING)
+    }
+
+    /// 8-bit signed weights, as the exporter writes them.
+    fn layer(&mut self, channels: u16, taps: u16) -> runtime::testing::Layer {
+        loop {
+            let layer = self.draw.layer(ENCODING, channels.into(), taps.into());
+            if layer.bits == 8 && layer.signed {
+                return layer;
+            }
+        }
+    }
+
+    /// A square convolution; its padding keeps the extent, its stride divides it.
+    fn conv(&mut self, x: u32, kernel: u16, stride: u16, channels: u16) -> u32 {
+        let [h, w, c] = self.builder.tensors[x as usize].shape;
+        let window =
+            WindowRepr { kernel: [kernel; 2], stride: [stride; 2], padding: [kernel / 2; 4], dilation: [1; 2] };
+        let layer = self.layer(channels, kernel * kernel * c);
+        let y = self.tensor([h.div_ceil(stride), w.div_ceil(stride), channels]);
+        self.builder.conv2d(window, 1, &layer, [x, y], ENCODING.whole());
+        y
+    }
+}
+
+/// `count` pictures for `image`: a black one, a white one, and noise.
+pub(crate) fn pictures(image: &[u8], count: usize) -> Vec<Vec<u8>> {
+    let bytes = Image::check(image).unwrap().input().len();
+    let mut draw = Draw::new(3);
+    (0..count)
+        .map(|i| match i {
+            0 => vec![0; bytes],
+            1 => vec![255; bytes],
+            _ => (0..bytes).map(|_| draw.bits() as u8).collect(),
+        })
+        .collect()
+}
+
+/// What the plain kernels on this machine make of `pictures`: logits and CRCs.
+pub(crate) fn on_host(image: &[u8], pictures: &[Vec<u8>]) -> Vec<Inference> {
+    let image = Image::check(image).unwrap();
+    let mut arena = vec![0; image.arena_bytes()];
+    let mut session = Session::new(image, &mut arena).unwrap().with_kernels(Kernels::Reference);
+    let mut run = |pixels: &Vec<u8>| {
+        let mut crcs = vec![0; image.ops().len()];
+        let mut sums = Checksums::new(&mut crcs);
+        let logits = session.run_pixels_observed(pixels, &mut sums).unwrap().bytes().to_vec();
+        Inference { logits, crcs, ..Inference::default() }
+    };
+    pictures.iter().map(&mut run).collect()
+}
