@@ -10,6 +10,7 @@ mod crc32;
 mod error;
 mod layout;
 pub mod repr;
+mod show;
 mod view;
 
 pub use crc32::{Crc32, crc32};

@@ -182,13 +182,13 @@ impl<'a> Op<'a> {
 
     /// Multiply-accumulates, padding counted; 0 for what multiplies nothing.
     pub fn macs(&self) -> u64 {
-        let (inputs, outputs) = (self.input(0), self.output());
+        let (x, outputs) = (self.input(0), self.output().len() as u64);
         match self.repr.kind {
             OpKind::Conv2d { window, groups, .. } => {
                 let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
-                outputs.len() as u64 * taps * (inputs.shape()[2] / usize::from(groups).max(1)) as u64
+                outputs.saturating_mul(taps * u64::from(x.repr.shape[2] / groups.max(1)))
             }
-            OpKind::Dense { .. } => (inputs.len() * outputs.len()) as u64,
+            OpKind::Dense { .. } => x.len() as u64 * outputs,
             _ => 0,
         }
     }

@@ -90,7 +90,7 @@ impl Builder {
         let (low, high) = encoding.limits();
         let table: Vec<u8> = (0..256).map(|pixel| (low + (pixel & (high - low))) as u8).collect();
         builder.header.input_tables = builder.data(&table.repeat(shape[2].into()));
-        builder.header.preprocessing = builder.data(&vec![0; 8 * usize::from(shape[2])]);
+        builder.header.preprocessing = builder.f32s(&[vec![0.0; shape[2].into()], vec![1.0; shape[2].into()]].concat());
         builder.header.name = builder.data(b"drawn by a test");
         builder
     }
