@@ -242,3 +242,6 @@ impl Reader<'_> {
 fn instructions(ticks: u64, idle: u64) -> u64 {
     (ticks.saturating_sub(idle) * 5 + 4) / 8
 }
+
+#[cfg(test)]
+mod tests;

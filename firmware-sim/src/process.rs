@@ -48,11 +48,7 @@ impl Process {
             command.args(["-icount", "shift=6"]);
         }
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(log).stderr(also);
-        let child = command.spawn().map_err(|source| Error::NoProgram {
-            program: QEMU.into(),
-            package: "qemu-system-arm",
-            source,
-        })?;
+        let child = spawn(&mut command)?;
         Ok(Self { child, folder, images, record, length: 0, grown: Instant::now(), status: None })
     }
 
@@ -108,6 +104,15 @@ impl Process {
     }
 }
 
+/// Starts QEMU, or says which package has it.
+fn spawn(qemu: &mut Command) -> Result<Child, Error> {
+    qemu.spawn().map_err(|source| Error::NoProgram {
+        program: qemu.get_program().to_string_lossy().into(),
+        package: "qemu-system-arm",
+        source,
+    })
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if self.status.is_none() {
@@ -115,5 +120,20 @@ impl Drop for Process {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_emulator_is_named_with_its_package() {
+        let text = spawn(&mut Command::new("./no-qemu-here")).unwrap_err().to_string();
+        assert!(text.starts_with("`./no-qemu-here` cannot be started: "), "{text}");
+        assert!(
+            text.ends_with("install the package qemu-system-arm (Debian: apt-get install qemu-system-arm)"),
+            "{text}"
+        );
     }
 }
