@@ -66,7 +66,7 @@ impl Job<'_> {
                 preprocessing: Preprocessing::of(&train),
                 labels: train.classes().to_vec(),
             };
-            let network = nets::by_name(self.net, &task, Init::default(), recipe.seed)?;
+            let network = nets::by_name(self.net, &task, Init::HeNormal, recipe.seed)?;
             eprintln!(
                 "{}: {} parameters, {:.1} M MAC an image, {} training images",
                 self.net,

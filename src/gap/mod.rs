@@ -8,4 +8,3 @@ pub(crate) mod report;
 mod statistics;
 
 pub(crate) use ladder::{Emulated, Ladder, Limits};
-pub(crate) use statistics::argmax;

@@ -1,2 +1,191 @@
-//! What the runtime computes from a written image is what the contract says, element for element, and what the simulation
-//! says, to a step.
+//! What the runtime computes from a written image is what `docs/arithmetic.md` says, integer for integer: the contract is
+//! written out once more here, on the network's own integers in `C H W`. And it stays near the simulation.
+
+use super::write;
+use crate::execute::{Executor, Mode};
+use crate::network::{Encoding, Network, Op, Shape, TensorId, Window};
+use crate::pipeline::{Options, quantize_network};
+use crate::quantize::{clamp_limits, table};
+use crate::samples::{Sample, images, network, positions, taps};
+use runtime::Session;
+use runtime::image::Image;
+
+/// Every kind of integers that a network can be quantized to.
+fn forms() -> Vec<Options> {
+    let signed = crate::calibrate::Width { bits: 8, signed: true };
+    let narrow = crate::calibrate::Width { bits: 4, signed: false };
+    vec![
+        Options::mobile(8, 8),
+        Options::mobile(4, 8),
+        Options::mobile(2, 2),
+        Options::mobile(5, 6),
+        Options::per_channel(8, signed),
+        Options::per_channel(4, narrow),
+    ]
+}
+
+#[test]
+fn the_runtime_computes_the_contract_bit_for_bit() {
+    for seed in 0..12 {
+        let float = network(seed, Sample { batch_norm: seed % 2 == 0, blocks: 2 + seed as usize % 5 });
+        let pixels = images(&float, 4, seed);
+        let size = pixels.len() / 4;
+        for options in forms() {
+            let quantized = quantize_network(&float, &pixels, &options).unwrap().network;
+            let file = write(&quantized).unwrap();
+            assert_eq!(file, write(&quantized).unwrap(), "the same network gives the same bytes");
+            let image = Image::check(&file).unwrap();
+            let mut arena = vec![0xa5; image.arena_bytes()];
+            let mut session = Session::new(image, &mut arena).unwrap();
+            for pixels in pixels.chunks_exact(size) {
+                let output = session.run_pixels(pixels).unwrap();
+                let found: Vec<i32> = (0..output.len()).map(|i| output.integer(i)).collect();
+                assert_eq!(found, oracle(&quantized, pixels), "seed {seed}, {options:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn integers_stay_near_the_simulation() {
+    let (mut far, mut all) = (0, 0);
+    for seed in 20..26 {
+        let float = network(seed, Sample { batch_norm: true, blocks: 3 });
+        let pixels = images(&float, 8, seed);
+        let quantized = quantize_network(&float, &pixels, &Options::mobile(8, 8)).unwrap().network;
+        let step = quantized.tensors[quantized.output].encoding.as_ref().unwrap().clone();
+        let simulated = Executor::new(&quantized, Mode::Simulated).unwrap().logits(&pixels).unwrap();
+        let integer = pixels.chunks_exact(pixels.len() / 8).flat_map(|image| oracle(&quantized, image));
+        for (q, value) in integer.zip(simulated) {
+            far += usize::from((q - step.quantize(0, value)).abs() > 2);
+            all += 1;
+        }
+    }
+    assert!(far * 50 < all, "{far} of {all} logits are more than two steps from the simulation");
+}
+
+#[test]
+fn a_network_without_integers_is_refused_by_name() {
+    let float = network(1, Sample { batch_norm: false, blocks: 1 });
+    let error = write(&float).unwrap_err().to_string();
+    assert!(error.contains("encoding") || error.contains("integer"), "{error}");
+}
+
+/// The logits of one image of `H W C` bytes, by the text of the contract.
+fn oracle(network: &Network, pixels: &[u8]) -> Vec<i32> {
+    let mut values: Vec<Vec<i32>> = vec![Vec::new(); network.tensors.len()];
+    let Shape { c, h, w } = network.tensors[network.input].shape;
+    let encoding = |id: TensorId| network.tensors[id].encoding.as_ref().unwrap();
+    values[network.input] = (0..c * h * w)
+        .map(|i| {
+            let (channel, pixel) = (i / (h * w), i % (h * w));
+            let p = &network.preprocessing;
+            let value = (f32::from(pixels[pixel * c + channel]) / 255.0 - p.mean[channel]) / p.std[channel];
+            encoding(network.input).quantize(0, value)
+        })
+        .collect();
+    for group in network.fused() {
+        let node = &network.nodes[group.head];
+        let (x, y) = (encoding(node.inputs[0]), encoding(group.output));
+        let shape = network.tensors[node.inputs[0]].shape;
+        let clamp = group.clamp.map_or(&node.op, |id| &network.nodes[id].op);
+        let limits = match clamp {
+            Op::Clamp { min, max } => clamp_limits(y, Some((*min, *max))),
+            _ => clamp_limits(y, None),
+        };
+        let input = values[node.inputs[0]].clone();
+        let centred = |i: usize| i64::from(input[i] - x.zero_point[0]);
+        let narrow = |acc: i64, m: f32| {
+            let q = (i32::try_from(acc).unwrap() as f32 * m).round_ties_even();
+            ((f64::from(q) + f64::from(y.zero_point[0])) as i64).clamp(limits.0.into(), limits.1.into()) as i32
+        };
+        values[group.output] = match &node.op {
+            Op::Conv2d(conv) => {
+                let integers = conv.integers.as_ref().unwrap();
+                let (in_group, out_group) = (shape.c / conv.groups, conv.out_channels / conv.groups);
+                let [r, s] = conv.window.kernel;
+                let mut out = Vec::new();
+                for k in 0..conv.out_channels {
+                    let (sw, zw) = integers.encoding.channel(k);
+                    for position in positions(&conv.window, shape) {
+                        let mut acc = i64::from(integers.bias[k]);
+                        for [ky, kx, iy, ix] in taps(&conv.window, shape, position) {
+                            for c in 0..in_group {
+                                let channel = k / out_group * in_group + c;
+                                let weight = integers.weight[((k * in_group + c) * r + ky) * s + kx];
+                                let x = centred((channel * shape.h + iy) * shape.w + ix);
+                                acc += x * i64::from(i32::from(weight) - zw);
+                            }
+                        }
+                        out.push(narrow(acc, x.scale[0] * sw / y.scale[0]));
+                    }
+                }
+                out
+            }
+            Op::Dense(dense) => {
+                let integers = dense.integers.as_ref().unwrap();
+                let row = |(k, weights): (usize, &[i16])| {
+                    let (sw, zw) = integers.encoding.channel(k);
+                    let products = weights.iter().enumerate().map(|(i, &w)| centred(i) * i64::from(i32::from(w) - zw));
+                    narrow(i64::from(integers.bias[k]) + products.sum::<i64>(), x.scale[0] * sw / y.scale[0])
+                };
+                integers.weight.chunks_exact(shape.len()).enumerate().map(row).collect()
+            }
+            Op::MaxPool(pool) => pooled(shape, &pool.window, |cells| cells.iter().map(|&i| input[i]).max().unwrap()),
+            Op::AveragePool(pool) => pooled(shape, &pool.window, |cells| {
+                let m = x.scale[0] / (y.scale[0] * cells.len() as f32);
+                narrow(cells.iter().map(|&i| centred(i)).sum(), m)
+            }),
+            Op::GlobalAveragePool => {
+                let m = x.scale[0] / (y.scale[0] * shape.pixels() as f32);
+                let mean = |c: usize| narrow((0..shape.pixels()).map(|p| centred(c * shape.pixels() + p)).sum(), m);
+                (0..shape.c).map(mean).collect()
+            }
+            Op::Add => sum(x, encoding(node.inputs[1]), y, limits, &input, &values[node.inputs[1]]),
+            Op::Concat => node
+                .inputs
+                .iter()
+                .flat_map(|&id| {
+                    let map = table(encoding(id), y, limits);
+                    values[id].iter().map(move |&q| stored(map[q as u8 as usize], y.signed)).collect::<Vec<_>>()
+                })
+                .collect(),
+            Op::Clamp { .. } => {
+                let map = table(x, y, limits);
+                input.iter().map(|&q| stored(map[q as u8 as usize], y.signed)).collect()
+            }
+            Op::Flatten => input.clone(),
+            Op::BatchNorm(_) => unreachable!("folded"),
+        };
+    }
+    values.swap_remove(network.output)
+}
+
+fn stored(byte: u8, signed: bool) -> i32 {
+    if signed { i32::from(byte as i8) } else { i32::from(byte) }
+}
+
+/// A window's cells, as indices into a `C H W` tensor, through `f`.
+fn pooled(shape: Shape, window: &Window, f: impl Fn(&[usize]) -> i32) -> Vec<i32> {
+    let mut out = Vec::new();
+    for c in 0..shape.c {
+        for position in positions(window, shape) {
+            let cell = |[_, _, iy, ix]: [usize; 4]| (c * shape.h + iy) * shape.w + ix;
+            out.push(f(&taps(window, shape, position).into_iter().map(cell).collect::<Vec<_>>()));
+        }
+    }
+    out
+}
+
+/// Add, with the multipliers of the contract found in binary64.
+fn sum(a: &Encoding, b: &Encoding, y: &Encoding, (low, high): (i32, i32), xs: &[i32], zs: &[i32]) -> Vec<i32> {
+    let quotient = |e: &Encoding| f64::from(e.scale[0]) / f64::from(y.scale[0]);
+    let scaled = |e: &Encoding, shift: i32| (quotient(e) * 2f64.powi(shift)).round_ties_even();
+    let shift = (0..=30).rev().find(|&s| scaled(a, s).max(scaled(b, s)) <= 4_194_304.0).unwrap();
+    let terms = xs.iter().zip(zs).map(|(&p, &q)| {
+        // Exact in binary64: both products have fewer than 32 bits.
+        let exact = f64::from(p - a.zero_point[0]) * scaled(a, shift) + f64::from(q - b.zero_point[0]) * scaled(b, shift);
+        (exact / 2f64.powi(shift)).round_ties_even() as i32 + y.zero_point[0]
+    });
+    terms.map(|q| q.clamp(low, high)).collect()
+}

@@ -199,3 +199,6 @@ pub const fn arena_bytes(file: &[u8]) -> Option<usize> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,15 +182,16 @@ impl<'a> Op<'a> {
 
     /// Multiply-accumulates, padding counted; 0 for what multiplies nothing.
     pub fn macs(&self) -> u64 {
-        let (x, outputs) = (self.input(0), self.output().len() as u64);
-        match self.repr.kind {
+        let (x, y) = (self.input(0), self.output());
+        let terms = match self.repr.kind {
             OpKind::Conv2d { window, groups, .. } => {
                 let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
-                outputs.saturating_mul(taps * u64::from(x.repr.shape[2] / groups.max(1)))
+                taps * u64::from(x.repr.shape[2] / groups.max(1))
             }
-            OpKind::Dense { .. } => x.len() as u64 * outputs,
+            OpKind::Dense { .. } => x.repr.bytes.into(),
             _ => 0,
-        }
+        };
+        terms.saturating_mul(y.repr.bytes.into())
     }
 
     /// Ends of the clamp.

@@ -3,8 +3,10 @@
 
 mod builder;
 mod draw;
+mod exercise;
 mod zoo;
 
 pub use builder::{Builder, Encoding, Layer};
 pub use draw::Draw;
-pub use zoo::zoo;
+pub use exercise::exercise;
+pub use zoo::{lookup, zoo};

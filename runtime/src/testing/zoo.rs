@@ -1,4 +1,4 @@
-//! One image with every op in it.
+//! One image with every op in it, and one with as little as can be.
 
 use super::{Builder, Draw, Encoding, Layer};
 use crate::image::repr::{OpKind, WindowRepr};
@@ -89,4 +89,15 @@ fn lively(draw: &mut Draw, x: Encoding, bits: u8, channels: usize, taps: usize) 
     layer.bias.iter_mut().for_each(|bias| *bias /= 8);
     layer.multipliers.iter_mut().for_each(|multiplier| *multiplier *= 3.0);
     layer
+}
+
+/// About the smallest image there is: two logits out of a 1 x 1 picture of two channels, through one table.
+pub fn lookup() -> Vec<u8> {
+    let x = Encoding { bits: 8, signed: true, scale: 0.5, zero_point: 0 };
+    let y = Encoding { bits: 4, signed: false, scale: 0.25, zero_point: 7 };
+    let mut b = Builder::new([1, 1, 2], x);
+    let to = b.tensor([1, 1, 2], y);
+    let table = b.data(&(0..=255u8).map(|byte| byte >> 4).collect::<Vec<_>>());
+    b.op(OpKind::Lookup { table }, &[0], to, y.whole());
+    b.finish()
 }

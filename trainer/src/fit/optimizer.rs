@@ -35,7 +35,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub fn new(parameters: usize) -> Self {
+    pub(super) fn new(parameters: usize) -> Self {
         Self { slots: vec![Vec::new(); parameters], steps: 0 }
     }
 }

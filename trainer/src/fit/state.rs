@@ -46,7 +46,7 @@ struct Saved {
 const OPTIMIZER: &str = "optimizer";
 
 impl State {
-    pub fn save(&self, path: &Path, config: &Config) -> Result<(), FitError> {
+    pub(super) fn save(&self, path: &Path, config: &Config) -> Result<(), FitError> {
         // Encodings belong to a finished stage: only then are there ranges for all tensors.
         let (ranges, ranges_seen) = self.model.ranges().parts();
         let simulation = (ranges_seen > 0).then_some(&config.simulation);
@@ -72,7 +72,7 @@ impl State {
         Ok(checkpoint::save(path, &network, &Extra { tensors, state })?)
     }
 
-    pub fn load(path: &Path, device: &Device) -> Result<(Self, Config), FitError> {
+    pub(super) fn load(path: &Path, device: &Device) -> Result<(Self, Config), FitError> {
         let no_run = |reason: String| FitError::NoRun { path: path.into(), reason };
         let (network, extra) = checkpoint::load(path)?;
         let saved: Saved = serde_json::from_value(extra.state).map_err(|e| no_run(e.to_string()))?;

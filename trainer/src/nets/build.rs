@@ -18,7 +18,7 @@ impl Builder<'_> {
     }
 
     /// Convolution and BatchNorm; `groups` is 1 or the number of input channels.
-    pub fn conv_norm(
+    pub(super) fn conv_norm(
         &mut self,
         name: &str,
         x: TensorId,
@@ -38,7 +38,7 @@ impl Builder<'_> {
     }
 
     /// Convolution, BatchNorm, ReLU.
-    pub fn conv_norm_relu(
+    pub(super) fn conv_norm_relu(
         &mut self,
         name: &str,
         x: TensorId,
@@ -51,7 +51,7 @@ impl Builder<'_> {
     }
 
     /// Mean over the image, then a dense layer with one output for each class.
-    pub fn classifier(&mut self, x: TensorId, classes: usize) -> Result<TensorId, NetworkError> {
+    pub(super) fn classifier(&mut self, x: TensorId, classes: usize) -> Result<TensorId, NetworkError> {
         let pooled = self.network.push("pool", Op::GlobalAveragePool, &[x])?;
         let features = self.channels(pooled);
         let weight = self.init.draw(classes * features, features, classes, self.rng);

@@ -75,8 +75,11 @@ fn multiply<const P: usize>(conv: &Conv2d, group: usize, pixel: usize, columns: 
     let weights = &conv.weights;
     let channels = y.shape[2];
     let out_group = channels / conv.groups;
-    let totals =
-        columns.map(|column| column.iter().map(|&element| i32::from(i16::from_le_bytes(element))).sum::<i32>());
+    // Wrapping, like the sums: only their difference is known to stay within i32.
+    let total = |column: &[Element]| {
+        column.iter().fold(0i32, |sum, &element| sum.wrapping_add(i16::from_le_bytes(element).into()))
+    };
+    let totals = columns.map(total);
     dot::for_each_row(columns, (), weights, group * out_group..(group + 1) * out_group, |p, k, sum| {
         let acc = weights.bias.i32(k).wrapping_add(sum).wrapping_sub(weights.zero_point(k).wrapping_mul(totals[p]));
         y.bytes[(pixel + p) * channels + k] = y.requantizer(weights.multipliers.f32(k)).apply(acc) as u8;

@@ -1,0 +1,278 @@
+//! Images that are spoiled: by a test that knows how, bit by bit, and at random. Each is refused, or runs.
+
+use super::{repr::OpKind, *};
+use crate::testing::{Builder, Draw, Encoding, exercise, lookup, zoo};
+use std::collections::BTreeMap;
+
+/// Sizes that the documentation states.
+#[test]
+fn documented_sizes() {
+    assert_eq!((HeaderRepr::BYTES, TensorRepr::BYTES, OpRepr::BYTES), (128, 32, 96));
+    let page = include_str!("../../../docs/flash-image.md");
+    for line in ["## Header: 128 bytes", "## Tensor record: 32 bytes", "## Op record: 96 bytes", "format version 1"] {
+        assert!(page.contains(line), "{line:?} in docs/flash-image.md");
+    }
+    for fault in Fault::ALL {
+        assert!(page.contains(&format!("| {} | {} |", *fault as u8, fault.text())), "{fault:?} in docs/flash-image.md");
+    }
+}
+
+/// The fields' offsets that the documentation states, read back from a record in which every field differs.
+#[test]
+fn documented_offsets() {
+    let span = |n: u32| Span::new(n, n + 1);
+    let header = HeaderRepr {
+        contract: 20,
+        arena_bytes: 24,
+        tensors: span(28),
+        ops: span(36),
+        input: 44,
+        output: 48,
+        input_tables: span(52),
+        preprocessing: span(60),
+        labels: span(68),
+        name: span(76),
+        provenance: [96; 32],
+    };
+    let bytes = header.emit();
+    for at in [20, 24, 28, 36, 44, 48, 52, 60, 68, 76, 96] {
+        assert_eq!(bytes[at], at as u8, "header");
+    }
+    assert_eq!(HeaderRepr::parse(&bytes), Ok(header));
+
+    let tensor = TensorRepr {
+        offset: 1,
+        bytes: 4,
+        shape: [8, 10, 12],
+        bits: 14,
+        signed: true,
+        scale: f32::from_bits(16),
+        zero_point: 20,
+        name: span(24),
+    };
+    let bytes = tensor.emit();
+    for at in [4, 8, 10, 12, 14, 16, 20, 24] {
+        assert_eq!(bytes[at], at as u8, "tensor");
+    }
+    assert_eq!((bytes[0], bytes[15]), (1, 1));
+    assert_eq!(TensorRepr::parse(&bytes), Ok(tensor));
+
+    let weights = WeightsRepr {
+        bits: 1,
+        signed: true,
+        data: span(60),
+        zero_points: span(68),
+        bias: span(76),
+        multipliers: span(84),
+    };
+    let window = repr::WindowRepr { kernel: [36, 38], stride: [40, 42], padding: [44, 46, 48, 50], dilation: [52, 54] };
+    let op = OpRepr {
+        kind: OpKind::Conv2d { window, groups: 56, weights },
+        inputs: span(8),
+        output: 16,
+        clamp_min: 4,
+        clamp_max: 6,
+        scratch: span(20),
+        name: span(28),
+    };
+    let bytes = op.emit();
+    for at in [4, 6, 8, 16, 20, 28].into_iter().chain((36..=56).step_by(2)).chain([60, 68, 76, 84]) {
+        assert_eq!(bytes[at], at as u8, "op");
+    }
+    assert_eq!(bytes[..4], [1, 1, 1, 0]);
+    assert_eq!(OpRepr::parse(&bytes), Ok(op));
+}
+
+/// The seeds of the fuzz target are those that this version writes: a change of the format shows here. Renewed by
+/// `cargo run -p intact-runtime --features testing --example seeds`.
+#[test]
+fn fuzz_seeds_are_current_and_run() {
+    let seeds: [(&[u8], Vec<u8>); 2] = [
+        (include_bytes!("../../../fuzz/seeds/image_check/zoo.intact"), zoo()),
+        (include_bytes!("../../../fuzz/seeds/image_check/lookup.intact"), lookup()),
+    ];
+    for (stored, written) in seeds {
+        assert!(stored == written, "renew the seeds, and the version if the format changed");
+        exercise(stored).unwrap();
+    }
+}
+
+fn sealed(mut file: Vec<u8>) -> Vec<u8> {
+    seal(&mut file).unwrap();
+    file
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for file in [zoo(), lookup()] {
+        for length in 0..file.len() {
+            assert!(Image::check(&file[..length]).is_err(), "{length} bytes");
+            // The tables stand at the end, so that even an honest header misses records.
+            if length >= HeaderRepr::BYTES {
+                assert!(Image::check(&sealed(file[..length].to_vec())).is_err(), "{length} bytes, sealed");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused() {
+    let mut file = lookup();
+    for bit in 0..8 * file.len() {
+        file[bit / 8] ^= 1 << (bit % 8);
+        assert!(Image::check(&file).is_err(), "bit {bit}");
+        file[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_header_and_tables_under_a_true_checksum() {
+    let file = zoo();
+    let header = *Image::check(&file).unwrap().header();
+    let tables = [header.tensors, header.ops].map(|span| span.offset as usize..span.end() as usize);
+    let (mut refused, mut ran) = (0, 0);
+    for byte in (layout::CRC + 4..HeaderRepr::BYTES).chain(tables.into_iter().flatten()) {
+        for bit in 0..8 {
+            let mut file = file.clone();
+            file[byte] ^= 1 << bit;
+            match exercise(&sealed(file)) {
+                Ok(()) => ran += 1,
+                Err(error) => {
+                    assert!(!error.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Names, scales, provenance, clamps and multipliers may be others; most of the rest may not.
+    assert!(refused > ran && ran > 1000, "{refused} refused, {ran} ran");
+}
+
+#[test]
+fn images_spoiled_at_random_are_refused_or_run() {
+    let draw = &mut Draw::new(5);
+    let seeds = [zoo(), lookup()];
+    let (mut ran, mut faults) = (0, BTreeMap::new());
+    for case in 0..20_000 {
+        let seed = &seeds[usize::from(case % 5 == 0)];
+        let header = *Image::check(seed).unwrap().header();
+        let mut file = seed.clone();
+        for _ in 0..draw.int(1..=3) {
+            // Mostly where the fields are.
+            let (start, end) = match draw.int(0..=7) {
+                0 | 1 => (layout::CRC + 4, HeaderRepr::BYTES),
+                2 | 3 => (header.tensors.offset as usize, header.tensors.end() as usize),
+                4..=6 => (header.ops.offset as usize, header.ops.end() as usize),
+                _ => (HeaderRepr::BYTES, file.len()),
+            };
+            let at = draw.int(start as i32..=end as i32 - 4) as usize;
+            let from = draw.int(0..=file.len() as i32 - 4) as usize;
+            let copied = core::array::from_fn(|i| file[from + i]);
+            let any = (draw.bits() as u32).to_le_bytes();
+            let word =
+                draw.of(&[any, copied, [0; 4], [255; 4], [1, 0, 0, 0], [0, 0, 0, 0x80], [16, 0, 0, 0], [0, 0, 1, 0]]);
+            let count = draw.of(&[1, 1, 2, 4]);
+            let at = at / count * count;
+            file[at..at + count].copy_from_slice(&word[..count]);
+        }
+        match exercise(&sealed(file)) {
+            Ok(()) => ran += 1,
+            Err(error) => *faults.entry(error.fault as u8).or_insert(0) += 1,
+        }
+    }
+    assert!(ran > 1000, "{ran} ran");
+    assert!(faults.len() > 25, "only these faults: {faults:?}");
+}
+
+/// What the builder is told to spoil, and what the check says.
+#[test]
+fn faults_with_their_places() {
+    type Spoil = fn(&mut Builder);
+    let cases: &[(Spoil, &str)] = &[
+        (|b| b.header.contract = 2, "header: arithmetic contract: found 2, expected 1"),
+        (|b| b.header.output = 2, "header: tensor index: found 2, expected 0 to 1"),
+        (
+            |b| b.header.labels = b.data(b"one\ntwo\nthree\n"),
+            "header: labels, each ended by a line feed: found 3, expected 2",
+        ),
+        (|b| b.header.labels = b.data(b"one\ntwo"), "header: labels, each ended by a line feed: found 1, expected 2"),
+        (|b| b.header.name = b.data(b"ab\xff"), "header: text that is not UTF-8: first bad byte at offset: found 2"),
+        (|b| b.tensors[0].shape[0] = 0, "tensor 0: extent of a shape or window: found 0, expected 1 to 65535"),
+        (|b| b.tensors[1].bits = 9, "tensor 1: bits of an encoding: found 9, expected 2 to 8"),
+        (|b| b.tensors[1].zero_point = 16, "tensor 1: zero point: found 16, expected 0 to 15"),
+        (
+            |b| b.tensors[0].scale = f32::NAN,
+            "tensor 0: scale (its f32 bits) that is not positive, normal and finite: found 0x7fc00000",
+        ),
+        (|b| b.tensors[0].bytes = 3, "tensor 0: bytes of the tensor: found 3, expected 2"),
+        (|b| b.tensors[1].offset = 8, "tensor 1: alignment: offset modulo 16: found 8, expected 0"),
+        (|b| b.tensors[1].offset = 32, "tensor 1: end of the bytes in the arena: found 34, expected at most 32"),
+        (|b| b.ops[0].output = 9, "op 0: tensor index: found 9, expected 0 to 1"),
+        (|b| b.ops[0].clamp_max = 16, "op 0: end of the clamp: found 16, expected 0 to 15"),
+        (|b| b.ops[0].clamp_max = 14, "op 0: entry of a table: found 15, expected 0 to 14"),
+        (|b| b.ops[0].inputs.len = 8, "op 0: number of inputs: found 2, expected 1"),
+        (
+            |b| b.ops[0].kind = OpKind::Add { multipliers: [1; 2], shift: 31 },
+            "op 0: number of inputs: found 1, expected 2",
+        ),
+        (
+            |b| b.ops[0].kind = OpKind::GlobalAveragePool { multiplier: 0.0 },
+            "op 0: multiplier (its f32 bits) that is not positive, normal and below 2^31: found 0x00000000",
+        ),
+        (
+            |b| b.ops[0].kind = OpKind::Reshape,
+            "op 0: arena offset of the output, which must equal that of the input: found 16, expected 0",
+        ),
+        (|b| b.ops.clear(), "header: records in the table: found 0, expected 1 to 2048"),
+        (
+            |b| {
+                let extra = b.tensor([1, 1, 2], four_bits());
+                b.header.output = extra
+            },
+            "header: the input was never written: tensor: found 2",
+        ),
+        (
+            |b| {
+                let op = b.ops[0];
+                b.tensor([1, 1, 2], four_bits());
+                b.tensors[2].offset = 16;
+                b.ops.push(OpRepr { output: 2, ..op });
+                b.header.output = 1
+            },
+            "header: the input is no longer there, overwritten by op: found 1",
+        ),
+    ];
+    for (spoil, expected) in cases {
+        let x = Encoding { bits: 8, signed: true, scale: 0.5, zero_point: 0 };
+        let mut builder = Builder::new([1, 1, 2], x);
+        let y = builder.tensor([1, 1, 2], four_bits());
+        let table = builder.data(&(0..=255u8).map(|byte| byte >> 4).collect::<Vec<_>>());
+        builder.op(OpKind::Lookup { table }, &[0], y, four_bits().whole());
+        builder.header.arena_bytes = 32;
+        spoil(&mut builder);
+        let error = Image::check(&builder.finish()).map(drop).expect_err(expected);
+        assert_eq!(error.to_string(), *expected);
+    }
+}
+
+fn four_bits() -> Encoding {
+    Encoding { bits: 4, signed: false, scale: 0.25, zero_point: 7 }
+}
+
+#[test]
+fn printed_images_say_what_is_in_them_and_steer_no_terminal() {
+    let file = zoo();
+    let text = Image::check(&file).unwrap().to_string();
+    for part in
+        ["arena ", "labels ant, bee, coati", "9x8x3", "uint4 36", "AveragePool", "33150 MAC", "weights 850 bytes"]
+    {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    let mut builder = Builder::new([1, 1, 2], four_bits());
+    let y = builder.tensor([1, 1, 2], four_bits());
+    builder.op(OpKind::GlobalAveragePool { multiplier: 1.0 }, &[0], y, four_bits().whole());
+    builder.header.name = builder.data(b"\x1b[2J\r");
+    let file = builder.finish();
+    let text = Image::check(&file).unwrap().to_string();
+    assert!(text.contains(r"\u{1b}[2J\r") && !text.contains('\u{1b}'), "{text}");
+}

@@ -1,0 +1,34 @@
+//! Everything one does with an image that came from anywhere: check it, print it, run it.
+
+use crate::{Image, ImageError, Kernels, Session};
+
+/// Arena and multiply-accumulates up to which an image is run: hostile ones may ask for gigabytes and hours.
+const LIMITS: (usize, u64) = (1 << 16, 1 << 22);
+
+/// Checks `bytes`, prints the image and runs it with all kernels.
+///
+/// # Errors
+/// That of the check.
+///
+/// # Panics
+/// When anything fails on an image that the check accepted, or two kernels differ: a defect, which tests and the fuzz
+/// target look for.
+pub fn exercise(bytes: &[u8]) -> Result<(), ImageError> {
+    let image = Image::check(bytes)?;
+    assert!(!image.to_string().is_empty());
+    let macs = image.ops().map(|op| op.macs()).fold(0, u64::saturating_add);
+    if image.arena_bytes() > LIMITS.0 || macs > LIMITS.1 {
+        return Ok(());
+    }
+    let pixels: Vec<u8> = (0..image.input().len()).map(|i| (i * 89 + i / 7) as u8).collect();
+    let logits = [(Kernels::Reference, 0), (Kernels::Portable, 0xaa)].map(|(kernels, filler)| {
+        let mut arena = vec![filler; image.arena_bytes()];
+        let mut session =
+            Session::new(image, &mut arena).expect("an arena of the size asked for").with_kernels(kernels);
+        let output = session.run_pixels(&pixels).expect("a picture of the size asked for");
+        assert!(output.argmax() < output.len());
+        output.bytes().to_vec()
+    });
+    assert_eq!(logits[0], logits[1], "reference and portable kernels");
+    Ok(())
+}
