@@ -85,7 +85,8 @@ impl Builder {
     fn finish(&mut self, id: TensorId) -> TensorId {
         let mut id = id;
         if self.batch_norm && self.random.below(3) > 0 {
-            let norm = batch_norm(&mut self.random, self.shape(id).c);
+            let channels = self.shape(id).c;
+            let norm = batch_norm(&mut self.random, channels);
             id = self.push(norm, &[id]);
         }
         match self.random.below(5) {
@@ -97,7 +98,8 @@ impl Builder {
     }
 
     fn conv(&mut self, x: TensorId, out_channels: usize, groups: usize, window: Window) -> TensorId {
-        let op = conv(&mut self.random, self.shape(x), out_channels, groups, window);
+        let shape = self.shape(x);
+        let op = conv(&mut self.random, shape, out_channels, groups, window);
         let id = self.push(op, &[x]);
         self.finish(id)
     }
@@ -197,7 +199,8 @@ pub(crate) fn network(seed: u64, sample: Sample) -> Network {
         }
         _ => x,
     };
-    let classifier = dense(&mut builder.random, builder.shape(x), 7);
+    let shape = builder.shape(x);
+    let classifier = dense(&mut builder.random, shape, 7);
     builder.push(classifier, &[x]);
     builder.network.check().unwrap();
     builder.network

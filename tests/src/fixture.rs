@@ -4,11 +4,11 @@
 
 use crate::command::intact;
 use exporter::network::{BatchNorm, Conv2d, Dense, Network, Op, Preprocessing, Shape, Window};
+use prost::Message;
 use std::path::Path;
 use std::sync::OnceLock;
 use tempfile::TempDir;
 use tract_onnx::pb;
-use tract_onnx::prost::Message;
 
 /// The folder that the files below lie in.
 pub fn folder() -> &'static Path {
@@ -54,7 +54,7 @@ pub fn network() -> Network {
         .to_vec();
     let preprocessing = Preprocessing { mean: vec![0.5; 3], std: vec![0.25; 3] };
     let mut net = Network::new("small", Shape::new(3, 32, 32), preprocessing, classes);
-    let mut add = |net: &mut Network, name: &str, op, inputs: &[usize]| {
+    let add = |net: &mut Network, name: &str, op, inputs: &[usize]| {
         net.push(name, op, inputs).expect("the fixture is a network")
     };
     let conv = |random: &mut Random, c: usize, k: usize, size, stride, groups| {

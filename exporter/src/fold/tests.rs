@@ -1,1 +1,120 @@
-//! Tests.
+//! Folding against a hand-computed case, against the float executor on random networks, and where it is refused.
+
+use super::*;
+use crate::network::{Encoding, Preprocessing, Shape, Window};
+use crate::samples::{self, Random, Sample};
+
+fn empty(channels: usize) -> Network {
+    let preprocessing = Preprocessing { mean: vec![0.5; channels], std: vec![0.25; channels] };
+    Network::new("n", Shape::new(channels, 4, 4), preprocessing, Vec::new())
+}
+
+#[test]
+fn computes_the_textbook_case() {
+    let mut network = empty(1);
+    let norm = BatchNorm {
+        gamma: vec![3.0, -2.0],
+        beta: vec![0.25, 1.0],
+        mean: vec![1.0, -4.0],
+        variance: vec![3.75, 0.0],
+        epsilon: 0.25,
+    };
+    let conv = crate::network::Conv2d {
+        weight: vec![2.0, -0.5],
+        bias: Some(vec![0.5, 7.0]),
+        out_channels: 2,
+        window: Window::square(1, 1, 0),
+        groups: 1,
+        integers: None,
+    };
+    let x = network.push("conv", Op::Conv2d(conv), &[0]).unwrap();
+    network.push("norm", Op::BatchNorm(norm), &[x]).unwrap();
+    let folded = fold(&network).unwrap();
+    let [node] = &folded.nodes[..] else { panic!("{:?}", folded.nodes) };
+    let Op::Conv2d(conv) = &node.op else { panic!("{node:?}") };
+    // Factors 3 / 2 and -2 / 0.5.
+    assert_eq!(conv.weight, [3.0, 2.0]);
+    assert_eq!(conv.bias, Some(vec![(0.5 - 1.0) * 1.5 + 0.25, (7.0 + 4.0) * -4.0 + 1.0]));
+    assert_eq!((node.name.as_str(), folded.tensors[folded.output].name.as_str()), ("conv", "norm_output"));
+    assert_eq!(folded.tensors.len(), 2);
+}
+
+#[test]
+fn leaves_the_same_function() {
+    let mut folded_norms = 0;
+    for seed in 0..40 {
+        let mut network = samples::network(seed, Sample { batch_norm: true, blocks: 5 });
+        for (i, tensor) in network.tensors.iter_mut().enumerate() {
+            tensor.encoding = Some(Encoding::per_tensor(8, false, 1.0 + i as f32, 0));
+        }
+        let folded = fold(&network).unwrap();
+        assert!(!folded.nodes.iter().any(|node| matches!(node.op, Op::BatchNorm(_))));
+        folded_norms += network.nodes.len() - folded.nodes.len();
+        // What is kept, keeps its name and encoding.
+        for tensor in &folded.tensors {
+            assert!(network.tensors.contains(tensor), "{tensor:?}");
+        }
+        let difference = compare(&network, &folded, &samples::images(&network, 5, seed)).unwrap();
+        assert!(difference.relative < 1e-5, "seed {seed}: {difference:?}");
+        assert_eq!((difference.images, difference.flips), (5, 0), "seed {seed}");
+    }
+    assert!(folded_norms > 40, "the samples hold {folded_norms} BatchNorms only");
+}
+
+#[test]
+fn sees_a_difference_where_there_is_one() {
+    let network = samples::network(1, Sample { batch_norm: false, blocks: 3 });
+    let images = samples::images(&network, 3, 1);
+    assert_eq!(compare(&network, &network, &images).unwrap().largest, 0.0);
+    let mut other = network.clone();
+    let Some(Op::Dense(dense)) = other.nodes.last_mut().map(|node| &mut node.op) else { panic!("no classifier") };
+    dense.bias.as_mut().unwrap()[3] += 1000.0;
+    let difference = compare(&network, &other, &images).unwrap();
+    assert!((difference.largest - 1000.0).abs() < 0.01 && difference.relative > 1.0, "{difference:?}");
+    assert_eq!(difference.flips, 3);
+}
+
+#[test]
+fn refuses_a_batch_norm_with_nothing_to_fold_into() {
+    let mut random = Random::new(5);
+    let norm = samples::batch_norm(&mut random, 2);
+    let text = |network: &Network| fold(network).unwrap_err().to_string();
+
+    let mut network = empty(2);
+    network.push("first", norm.clone(), &[0]).unwrap();
+    assert!(text(&network).contains("`first`") && text(&network).contains("`input`"), "{}", text(&network));
+
+    let mut network = empty(2);
+    let x = network.push("relu", Op::RELU, &[0]).unwrap();
+    network.push("norm", norm.clone(), &[x]).unwrap();
+    assert!(text(&network).contains("`norm`") && text(&network).contains("`relu`, a Relu"), "{}", text(&network));
+
+    let mut network = empty(2);
+    let conv = samples::conv(&mut random, Shape::new(2, 4, 4), 2, 1, Window::square(1, 1, 0));
+    let x = network.push("conv", conv, &[0]).unwrap();
+    let y = network.push("norm", norm, &[x]).unwrap();
+    network.push("sum", Op::Add, &[x, y]).unwrap();
+    assert!(text(&network).contains("`conv_output` is also read by `sum`"), "{}", text(&network));
+
+    network.nodes.pop();
+    network.tensors.pop();
+    network.output = x;
+    assert!(text(&network).contains("also the network's output"), "{}", text(&network));
+}
+
+#[test]
+fn refuses_parameters_beyond_float() {
+    let mut network = empty(1);
+    let conv = samples::conv(&mut Random::new(1), Shape::new(1, 4, 4), 2, 1, Window::square(1, 1, 0));
+    let x = network.push("conv", conv, &[0]).unwrap();
+    let norm = BatchNorm {
+        gamma: vec![1.0, 3e38],
+        beta: vec![0.0; 2],
+        mean: vec![0.0; 2],
+        variance: vec![1.0, 0.0],
+        epsilon: 1e-10,
+    };
+    network.push("norm", Op::BatchNorm(norm), &[x]).unwrap();
+    let text = fold(&network).unwrap_err().to_string();
+    assert!(text.contains("`norm`") && text.contains("`conv`") && text.contains("channel 1"), "{text}");
+}

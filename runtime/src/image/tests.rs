@@ -1,7 +1,7 @@
 //! Images that are spoiled: by a test that knows how, bit by bit, and at random. Each is refused, or runs.
 
 use super::{repr::OpKind, *};
-use crate::testing::{Builder, Draw, Encoding, exercise, lookup, zoo};
+use crate::testing::{Draw, exercise, lookup, zoo};
 use std::collections::BTreeMap;
 
 /// Sizes that the documentation states.
@@ -97,6 +97,16 @@ fn fuzz_seeds_are_current_and_run() {
     }
 }
 
+/// In a constant, as firmware does it; and of bytes that are no image.
+#[test]
+fn arena_bytes_while_building() {
+    const ARENA: Option<usize> = arena_bytes(include_bytes!("../../../fuzz/seeds/image_check/zoo.intact"));
+    let file = zoo();
+    assert_eq!(ARENA, Some(Image::check(&file).unwrap().arena_bytes()));
+    assert_eq!(arena_bytes(&file[..HeaderRepr::BYTES - 1]), None);
+    assert_eq!(arena_bytes(&[0; HeaderRepr::BYTES]), None);
+}
+
 fn sealed(mut file: Vec<u8>) -> Vec<u8> {
     seal(&mut file).unwrap();
     file
@@ -182,97 +192,4 @@ fn images_spoiled_at_random_are_refused_or_run() {
     }
     assert!(ran > 1000, "{ran} ran");
     assert!(faults.len() > 25, "only these faults: {faults:?}");
-}
-
-/// What the builder is told to spoil, and what the check says.
-#[test]
-fn faults_with_their_places() {
-    type Spoil = fn(&mut Builder);
-    let cases: &[(Spoil, &str)] = &[
-        (|b| b.header.contract = 2, "header: arithmetic contract: found 2, expected 1"),
-        (|b| b.header.output = 2, "header: tensor index: found 2, expected 0 to 1"),
-        (
-            |b| b.header.labels = b.data(b"one\ntwo\nthree\n"),
-            "header: labels, each ended by a line feed: found 3, expected 2",
-        ),
-        (|b| b.header.labels = b.data(b"one\ntwo"), "header: labels, each ended by a line feed: found 1, expected 2"),
-        (|b| b.header.name = b.data(b"ab\xff"), "header: text that is not UTF-8: first bad byte at offset: found 2"),
-        (|b| b.tensors[0].shape[0] = 0, "tensor 0: extent of a shape or window: found 0, expected 1 to 65535"),
-        (|b| b.tensors[1].bits = 9, "tensor 1: bits of an encoding: found 9, expected 2 to 8"),
-        (|b| b.tensors[1].zero_point = 16, "tensor 1: zero point: found 16, expected 0 to 15"),
-        (
-            |b| b.tensors[0].scale = f32::NAN,
-            "tensor 0: scale (its f32 bits) that is not positive, normal and finite: found 0x7fc00000",
-        ),
-        (|b| b.tensors[0].bytes = 3, "tensor 0: bytes of the tensor: found 3, expected 2"),
-        (|b| b.tensors[1].offset = 8, "tensor 1: alignment: offset modulo 16: found 8, expected 0"),
-        (|b| b.tensors[1].offset = 32, "tensor 1: end of the bytes in the arena: found 34, expected at most 32"),
-        (|b| b.ops[0].output = 9, "op 0: tensor index: found 9, expected 0 to 1"),
-        (|b| b.ops[0].clamp_max = 16, "op 0: end of the clamp: found 16, expected 0 to 15"),
-        (|b| b.ops[0].clamp_max = 14, "op 0: entry of a table: found 15, expected 0 to 14"),
-        (|b| b.ops[0].inputs.len = 8, "op 0: number of inputs: found 2, expected 1"),
-        (
-            |b| b.ops[0].kind = OpKind::Add { multipliers: [1; 2], shift: 31 },
-            "op 0: number of inputs: found 1, expected 2",
-        ),
-        (
-            |b| b.ops[0].kind = OpKind::GlobalAveragePool { multiplier: 0.0 },
-            "op 0: multiplier (its f32 bits) that is not positive, normal and below 2^31: found 0x00000000",
-        ),
-        (
-            |b| b.ops[0].kind = OpKind::Reshape,
-            "op 0: arena offset of the output, which must equal that of the input: found 16, expected 0",
-        ),
-        (|b| b.ops.clear(), "header: records in the table: found 0, expected 1 to 2048"),
-        (
-            |b| {
-                let extra = b.tensor([1, 1, 2], four_bits());
-                b.header.output = extra
-            },
-            "header: the input was never written: tensor: found 2",
-        ),
-        (
-            |b| {
-                let op = b.ops[0];
-                b.tensor([1, 1, 2], four_bits());
-                b.tensors[2].offset = 16;
-                b.ops.push(OpRepr { output: 2, ..op });
-                b.header.output = 1
-            },
-            "header: the input is no longer there, overwritten by op: found 1",
-        ),
-    ];
-    for (spoil, expected) in cases {
-        let x = Encoding { bits: 8, signed: true, scale: 0.5, zero_point: 0 };
-        let mut builder = Builder::new([1, 1, 2], x);
-        let y = builder.tensor([1, 1, 2], four_bits());
-        let table = builder.data(&(0..=255u8).map(|byte| byte >> 4).collect::<Vec<_>>());
-        builder.op(OpKind::Lookup { table }, &[0], y, four_bits().whole());
-        builder.header.arena_bytes = 32;
-        spoil(&mut builder);
-        let error = Image::check(&builder.finish()).map(drop).expect_err(expected);
-        assert_eq!(error.to_string(), *expected);
-    }
-}
-
-fn four_bits() -> Encoding {
-    Encoding { bits: 4, signed: false, scale: 0.25, zero_point: 7 }
-}
-
-#[test]
-fn printed_images_say_what_is_in_them_and_steer_no_terminal() {
-    let file = zoo();
-    let text = Image::check(&file).unwrap().to_string();
-    for part in
-        ["arena ", "labels ant, bee, coati", "9x8x3", "uint4 36", "AveragePool", "33150 MAC", "weights 850 bytes"]
-    {
-        assert!(text.contains(part), "{part:?} in\n{text}");
-    }
-    let mut builder = Builder::new([1, 1, 2], four_bits());
-    let y = builder.tensor([1, 1, 2], four_bits());
-    builder.op(OpKind::GlobalAveragePool { multiplier: 1.0 }, &[0], y, four_bits().whole());
-    builder.header.name = builder.data(b"\x1b[2J\r");
-    let file = builder.finish();
-    let text = Image::check(&file).unwrap().to_string();
-    assert!(text.contains(r"\u{1b}[2J\r") && !text.contains('\u{1b}'), "{text}");
 }

@@ -3,7 +3,7 @@
 use crate::{Image, ImageError, Kernels, Session};
 
 /// Arena and multiply-accumulates up to which an image is run: hostile ones may ask for gigabytes and hours.
-const LIMITS: (usize, u64) = (1 << 16, 1 << 22);
+const LIMITS: (usize, u64) = (1 << 15, 1 << 18);
 
 /// Checks `bytes`, prints the image and runs it with all kernels.
 ///

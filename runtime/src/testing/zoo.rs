@@ -6,6 +6,11 @@ use crate::image::repr::{OpKind, WindowRepr};
 /// A 9 x 8 RGB classifier of 5 classes that runs every op, every weight width, grouped and depthwise convolutions, a
 /// concat with and without a table, and an Add and a Lookup that write over their input.
 pub fn zoo() -> Vec<u8> {
+    zoo_builder().finish()
+}
+
+/// [`zoo`], still open to spoiling.
+pub fn zoo_builder() -> Builder {
     let draw = &mut Draw::new(1);
     let u8s = |zero_point| Encoding { bits: 8, signed: false, scale: 0.05, zero_point };
     let window = |kernel, stride, padding| WindowRepr {
@@ -74,7 +79,7 @@ pub fn zoo() -> Vec<u8> {
     }
     let logits = b.tensor([1, 1, 5], Encoding { bits: 8, signed: true, scale: 0.1, zero_point: 0 });
     b.op(OpKind::Add { multipliers: [1 << 21, 1 << 20], shift: 21 }, &[left, right], logits, [-128, 127]);
-    b.finish()
+    b
 }
 
 /// A layer of weights of that many bits whose output follows its input: small biases, large multipliers, zero points near
@@ -93,11 +98,16 @@ fn lively(draw: &mut Draw, x: Encoding, bits: u8, channels: usize, taps: usize) 
 
 /// About the smallest image there is: two logits out of a 1 x 1 picture of two channels, through one table.
 pub fn lookup() -> Vec<u8> {
+    lookup_builder().finish()
+}
+
+/// [`lookup`], still open to spoiling.
+pub fn lookup_builder() -> Builder {
     let x = Encoding { bits: 8, signed: true, scale: 0.5, zero_point: 0 };
     let y = Encoding { bits: 4, signed: false, scale: 0.25, zero_point: 7 };
     let mut b = Builder::new([1, 1, 2], x);
     let to = b.tensor([1, 1, 2], y);
     let table = b.data(&(0..=255u8).map(|byte| byte >> 4).collect::<Vec<_>>());
     b.op(OpKind::Lookup { table }, &[0], to, y.whole());
-    b.finish()
+    b
 }

@@ -17,6 +17,9 @@ pub enum BuildError {
     /// An argument is out of range.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
+    /// Images or classes that nothing can be built for.
+    #[error("{0:?}: expected extents and classes from 1 to {max}", max = u16::MAX)]
+    Task(Task),
     /// Height and width cannot be halved as often as the network does.
     #[error("image of {size}x{size}: found a size that is not divisible by {divisor}, expected one that is")]
     Size {
@@ -37,10 +40,13 @@ impl Blueprint {
     /// [`BuildError`].
     pub fn build(architecture: &Architecture, task: Task) -> Result<Self, BuildError> {
         architecture.check()?;
+        if ![task.channels, task.size, task.classes].iter().all(|n| (1..=usize::from(u16::MAX)).contains(n)) {
+            return Err(BuildError::Task(task));
+        }
         let early = !matches!(architecture.stem, Stem::Simple { pool: false });
         let reductions = (0..architecture.cells).filter(|&i| architecture.reduces(i)).count() + usize::from(early);
         let divisor = 1 << reductions;
-        if task.size == 0 || !task.size.is_multiple_of(divisor) {
+        if !task.size.is_multiple_of(divisor) {
             return Err(BuildError::Size { size: task.size, divisor });
         }
         let mut builder = Builder::new(task, architecture.batch_norm);

@@ -179,3 +179,6 @@ impl<'a> Checker<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
