@@ -63,7 +63,7 @@ const SMALL: &[(Spoil, &str)] = &[
     ),
     (|b| b.tensors[0].bytes = 3, "tensor 0: bytes of the tensor: found 3, expected 2"),
     (|b| b.tensors[1].offset = 8, "tensor 1: alignment: offset modulo 16: found 8, expected 0"),
-    (|b| b.tensors[1].offset = 32, "tensor 1: end of the bytes in the arena: found 34, expected at most 18"),
+    (|b| b.tensors[1].offset = 32, "tensor 1: end of the bytes in the arena: found 34, expected at most 32"),
     (
         |b| b.tensors[0].name = Span::new(u32::MAX, u32::MAX),
         "tensor 0: end of a span of bytes, in a file of that length: found 8589934590, expected at most 1152",
@@ -85,6 +85,8 @@ const SMALL: &[(Spoil, &str)] = &[
         |b| {
             let extra = b.tensors[1];
             b.tensors.push(extra);
+            b.tensors[2].offset = 32;
+            b.header.arena_bytes = 64;
             b.header.output = 2;
         },
         "header: the input was never written: tensor: found 2",
@@ -118,17 +120,13 @@ const ZOO: &[(Spoil, &str)] = &[
     ),
     (|b| conv(b, 2, |_, _, weights| weights.bits = 3), "op 2: bits of an encoding: found 3"),
     (|b| conv(b, 2, |_, _, weights| weights.data.len -= 1), "op 2: length of a span in bytes: found 39, expected 40"),
-    (
-        |b| conv(b, 1, |_, _, weights| weights.bias.offset -= 16),
-        "op 1: largest accumulator: found 3188672, expected at most 2147483647",
-    ),
     (|b| b.tensors[10].shape = [1, 6, 1], "op 9: extent of the output: found 6, expected 1"),
     (
         |b| {
             let bias = b.i32s(&[i32::MIN; 8]);
             conv(b, 0, |_, _, weights| weights.bias = bias);
         },
-        "op 0: largest accumulator: found 0, expected at most 2147483647",
+        "op 0: largest accumulator: found 2147719078, expected at most 2147483647",
     ),
     (|b| b.ops[0].scratch.len = 53, "op 0: bytes of scratch: found 53, expected at least 54"),
     (
