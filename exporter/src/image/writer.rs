@@ -25,6 +25,8 @@ pub(super) struct Writer<'n> {
     tensors: Vec<TensorId>,
     records: Vec<TensorRepr>,
     drafts: Vec<Draft>,
+    /// For each of the network's tensors that is a flattened image: that image, whose pixels are still in `H W C` order.
+    layouts: Vec<Option<Shape>>,
     /// Arena.
     pub(super) plan: Plan,
 }
@@ -35,7 +37,8 @@ impl<'n> Writer<'n> {
         let plan = Plan { tensors: vec![], scratch: vec![], bytes: 0, lower_bound: 0, optimal: true };
         let file = vec![0; HeaderRepr::BYTES];
         let tensors = network.integer_tensors();
-        let mut writer = Self { network, file, tensors, records: vec![], drafts: vec![], plan };
+        let layouts = layouts(network)?;
+        let mut writer = Self { network, file, tensors, records: vec![], drafts: vec![], layouts, plan };
         for id in writer.tensors.clone() {
             let record = writer.tensor(id)?;
             writer.records.push(record);
@@ -142,7 +145,7 @@ impl<'n> Writer<'n> {
             Op::Dense(dense) => {
                 let integers = integers(&node.name, dense.integers.as_ref())?;
                 // Behind a Flatten the image is what the columns are ordered by.
-                let image = self.image_behind(inputs[0]);
+                let image = self.layouts[inputs[0]].unwrap_or(shape);
                 let rows = pack::dense(&integers.weight, image.c, image.pixels());
                 let multipliers = multipliers(integers, x, y).map_err(refuse)?;
                 OpKind::Dense { weights: self.weights(&rows, integers, multipliers)? }
@@ -255,17 +258,6 @@ impl<'n> Writer<'n> {
         u16::try_from(found).map_err(|_| ImageWriteError::Field { what: what.into(), found: found as u64, limit })
     }
 
-    /// Shape of the image that a chain of Flatten nodes hands to `id`.
-    fn image_behind(&self, mut id: TensorId) -> Shape {
-        let flattened = |id: TensorId| {
-            self.network.nodes.iter().find(|node| node.output == id && matches!(node.op, Op::Flatten))
-        };
-        while let Some(node) = flattened(id) {
-            id = node.inputs[0];
-        }
-        self.network.tensors[id].shape
-    }
-
     /// Encoding of an integer tensor; the check has seen that there is one.
     fn encoding(&self, id: TensorId) -> &'n Encoding {
         self.network.tensors[id].encoding.as_ref().expect("checked: every integer tensor has an encoding")
@@ -304,4 +296,37 @@ fn integers<'n>(node: &str, integers: Option<&'n Integers>) -> Result<&'n Intege
 fn multipliers(integers: &Integers, x: &Encoding, y: &Encoding) -> Result<Vec<f32>, f32> {
     let of = |k: usize| multiplier(x.scale[0], integers.encoding.channel(k).0, y.scale[0]);
     (0..integers.bias.len()).map(of).collect()
+}
+
+/// Follows flattened images: a Flatten moves nothing, so what was `H W C` stays so until a dense layer, whose columns are
+/// reordered, reads it. Between the two only ops that work element by element can stand.
+fn layouts(network: &Network) -> Result<Vec<Option<Shape>>, ImageWriteError> {
+    let mut layouts: Vec<Option<Shape>> = vec![None; network.tensors.len()];
+    for node in &network.nodes {
+        let of = |id: &TensorId| layouts[*id];
+        let refuse = || ImageWriteError::Node {
+            node: node.name.clone(),
+            reason: "it reads a flattened image; between a Flatten and a dense layer only Relu, Clip and Add of two \
+                     images flattened alike can be exported"
+                .into(),
+        };
+        layouts[node.output] = match &node.op {
+            Op::Flatten => {
+                let image = network.tensors[node.inputs[0]].shape;
+                of(&node.inputs[0]).or((image.pixels() > 1).then_some(image))
+            }
+            Op::Dense(_) => None,
+            Op::Clamp { .. } => of(&node.inputs[0]),
+            Op::Add if of(&node.inputs[0]) == of(&node.inputs[1]) => of(&node.inputs[0]),
+            _ if node.inputs.iter().all(|id| of(id).is_none()) => None,
+            _ => return Err(refuse()),
+        };
+    }
+    match layouts[network.output] {
+        Some(_) => Err(ImageWriteError::Node {
+            node: network.nodes.last().map_or_else(String::new, |node| node.name.clone()),
+            reason: "the network ends in a flattened image; expected a vector or an image".into(),
+        }),
+        None => Ok(layouts),
+    }
 }

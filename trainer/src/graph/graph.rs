@@ -80,7 +80,7 @@ impl Adjacency {
 
 impl Levels {
     /// Groups nodes by their level.
-    fn group(level_of: &[u32]) -> Self {
+    pub(super) fn group(level_of: &[u32]) -> Self {
         let levels = level_of.iter().max().map_or(0, |&l| l as usize + 1);
         let mut offsets = vec![0u32; levels + 1];
         for &level in level_of {

@@ -1,9 +1,10 @@
 //! [`Kernels`] for burn's CPU backend, on the slices behind its tensors. Enters: `f32` tensors of any layout, made
 //! contiguous first. Leaves: contiguous tensors.
 
-use super::kernels::{conv, norm, pointwise, pool};
+use super::kernels::{conv, depthwise, norm, pointwise, pool};
+use super::backend::conv_options;
 use super::{Kernels, NormOptions, Quantizer, Statistics, TrainOps};
-use burn::backend::{Flex, TensorMetadata, tensor::FloatTensor};
+use burn::backend::{Flex, TensorMetadata, ops::ModuleOps, tensor::FloatTensor};
 use burn_backend::TensorData;
 use burn_flex::FlexTensor;
 use conv::Geometry;
@@ -36,14 +37,34 @@ fn map(x: FlexTensor, f: impl FnOnce(&[f32]) -> Vec<f32>) -> FlexTensor {
     tensor(f(elements(&x)), shape)
 }
 
+/// Which of the kernels computes a convolution.
+enum Form {
+    Dense,
+    Depthwise,
+    /// Several groups of several channels: burn's own convolution.
+    Grouped,
+}
+
+impl Form {
+    fn of(weight: &FlexTensor, groups: usize) -> Self {
+        match (groups, weight.shape()[1]) {
+            (1, _) => Self::Dense,
+            (_, 1) => Self::Depthwise,
+            _ => Self::Grouped,
+        }
+    }
+}
+
 impl Kernels for Flex {
     fn conv2d_forward(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
-        if groups != 1 {
-            return fallback::forward(x, weight, window, groups);
-        }
+        let kernel = match Form::of(&weight, groups) {
+            Form::Dense => conv::forward,
+            Form::Depthwise => depthwise::forward,
+            Form::Grouped => return Self::conv2d(x, weight, None, conv_options(&window, groups)),
+        };
         let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
         let g = geometry(&x, &weight, window);
-        tensor(conv::forward(elements(&x), elements(&weight), &g), [g.n, g.k, g.output[0], g.output[1]])
+        tensor(kernel(elements(&x), elements(&weight), &g), [g.n, g.k, g.output[0], g.output[1]])
     }
 
     fn conv2d_input_gradient(
@@ -53,12 +74,14 @@ impl Kernels for Flex {
         window: Window,
         groups: usize,
     ) -> FlexTensor {
-        if groups != 1 {
-            return fallback::input_gradient(x, weight, dy, window, groups);
-        }
+        let kernel = match Form::of(&weight, groups) {
+            Form::Dense => conv::input_gradient,
+            Form::Depthwise => depthwise::input_gradient,
+            Form::Grouped => return Self::conv2d_x_backward(x, weight, dy, conv_options(&window, groups)),
+        };
         let (weight, dy) = (weight.to_contiguous(), dy.to_contiguous());
         let g = geometry(&x, &weight, window);
-        tensor(conv::input_gradient(elements(&weight), elements(&dy), &g), [g.n, g.c, g.input[0], g.input[1]])
+        tensor(kernel(elements(&weight), elements(&dy), &g), [g.n, g.c, g.input[0], g.input[1]])
     }
 
     fn conv2d_weight_gradient(
@@ -68,13 +91,15 @@ impl Kernels for Flex {
         window: Window,
         groups: usize,
     ) -> FlexTensor {
-        if groups != 1 {
-            return fallback::weight_gradient(x, weight, dy, window, groups);
-        }
+        let kernel = match Form::of(&weight, groups) {
+            Form::Dense => conv::weight_gradient,
+            Form::Depthwise => depthwise::weight_gradient,
+            Form::Grouped => return Self::conv2d_weight_backward(x, weight, dy, conv_options(&window, groups)),
+        };
         let (x, dy) = (x.to_contiguous(), dy.to_contiguous());
         let g = geometry(&x, &weight, window);
         let shape: Vec<usize> = weight.shape().to_vec();
-        tensor(conv::weight_gradient(elements(&x), elements(&dy), &g), shape)
+        tensor(kernel(elements(&x), elements(&dy), &g), shape)
     }
 
     fn norm_forward(
@@ -150,25 +175,6 @@ impl Kernels for Flex {
     fn range(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         tensor(pointwise::range(elements(&x)).to_vec(), [2])
-    }
-}
-
-/// burn's own convolution, for group counts that no kernel here is written for.
-mod fallback {
-    use super::super::backend::conv_options;
-    use super::{FlexTensor, Window};
-    use burn::backend::{Flex, ops::ModuleOps};
-
-    pub(super) fn forward(x: FlexTensor, weight: FlexTensor, window: Window, groups: usize) -> FlexTensor {
-        <Flex as ModuleOps<Flex>>::conv2d(x, weight, None, conv_options(&window, groups))
-    }
-
-    pub(super) fn input_gradient(x: FlexTensor, w: FlexTensor, dy: FlexTensor, window: Window, g: usize) -> FlexTensor {
-        <Flex as ModuleOps<Flex>>::conv2d_x_backward(x, w, dy, conv_options(&window, g))
-    }
-
-    pub(super) fn weight_gradient(x: FlexTensor, w: FlexTensor, dy: FlexTensor, window: Window, g: usize) -> FlexTensor {
-        <Flex as ModuleOps<Flex>>::conv2d_weight_backward(x, w, dy, conv_options(&window, g))
     }
 }
 

@@ -2,6 +2,7 @@
 //! `f32`. Leaves: new vectors. Every function gives the same bits on any number of threads.
 
 pub(crate) mod conv;
+pub(crate) mod depthwise;
 mod gemm;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
