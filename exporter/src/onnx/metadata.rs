@@ -6,10 +6,11 @@
 //! | `intact.arithmetic` | name of the arithmetic contract; only in quantized files |
 //! | `intact.preprocessing` | JSON: `height`, `width`, `channel_order`, `mean`, `std` |
 //! | `intact.labels` | JSON list of the class names; left out where there are none |
-//! | `intact.provenance` | 64 hexadecimal digits, BLAKE3 of the network that was exported |
+//! | `intact.provenance` | 64 hexadecimal digits, BLAKE3 of the network that was exported; a flash image of that network bears the same |
 
 use serde::{Deserialize, Serialize};
 
+use crate::image::provenance;
 use crate::network::{Network, Preprocessing};
 
 /// Name of the arithmetic contract of `docs/arithmetic.md`.
@@ -33,7 +34,7 @@ struct Travelling {
 }
 
 /// The pairs of a network, in the order of the table above.
-pub(super) fn pairs(network: &Network, quantized: bool, provenance: Option<[u8; 32]>) -> Vec<(&'static str, String)> {
+pub(super) fn pairs(network: &Network, quantized: bool) -> Vec<(&'static str, String)> {
     let shape = network.tensors[network.input].shape;
     let travelling = Travelling {
         height: shape.h,
@@ -51,9 +52,7 @@ pub(super) fn pairs(network: &Network, quantized: bool, provenance: Option<[u8; 
     if !network.labels.is_empty() {
         pairs.push((LABELS, json(serde_json::to_string(&network.labels))));
     }
-    if let Some(hash) = provenance {
-        pairs.push((PROVENANCE, hash.iter().map(|byte| format!("{byte:02x}")).collect()));
-    }
+    pairs.push((PROVENANCE, provenance(network).iter().map(|byte| format!("{byte:02x}")).collect()));
     pairs
 }
 

@@ -55,7 +55,7 @@ fn figures_are_the_same_every_time_and_add_up() {
     let options = RunOptions { count: true, count_ops: true, ..RunOptions::default() };
     let report = expect(run(&firmware, &pictures, &options));
     assert_eq!(expect(run(&firmware, &pictures, &options)), report);
-    // Another share of the pictures for each process: the counter stands elsewhere, and its unit is 1.6 instructions.
+    // Another share of the pictures for each process: the counter stands elsewhere, which rounds other ways.
     let shared = expect(run(&firmware, &pictures, &RunOptions { jobs: 3, ..options.clone() }));
     for (a, b) in report.inferences.iter().zip(&shared.inferences) {
         assert_eq!((&a.logits, &a.crcs), (&b.logits, &b.crcs));
@@ -77,7 +77,7 @@ fn figures_are_the_same_every_time_and_add_up() {
     assert_eq!(report.stack_size, report.sections.stack);
 }
 
-/// Longer than the counter's 24 bits, which are 26.8 million instructions.
+/// Longer than the counter's 24 bits, which are 10.5 million instructions.
 #[test]
 fn a_network_of_the_usual_size_is_counted_across_wraps() {
     if !wanted() {
@@ -100,8 +100,8 @@ fn a_network_of_the_usual_size_is_counted_across_wraps() {
     for (all, each) in counted.inferences.iter().zip(&each.inferences) {
         let (all, ops) = (all.instructions.unwrap(), each.op_instructions.iter().sum::<u64>());
         eprintln!("{all} instructions, {ops} of them in ops; {}", firmware.verdict());
-        // More than the counter holds, and at least one for each multiplication.
-        assert!(all > 1 << 25, "{all}");
+        // Several times what the counter holds, and at least one for each multiplication.
+        assert!(all > 3 << 24, "{all}");
         assert!(ops < all && all - ops < all / 50, "{all} in all, {ops} in ops");
     }
     assert_within_estimate(&firmware);

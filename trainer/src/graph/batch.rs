@@ -1,7 +1,7 @@
 //! Several graphs as one: what the hypernetwork runs on at once. Enters: graphs and the longest virtual edge. Leaves: their
 //! disjoint union, with rows of the embeddings, neighbours in both directions and a schedule for each. Refuses nothing.
 
-use super::graph::{Adjacency, Graph, Levels};
+use super::nodes::{Adjacency, Graph, Levels};
 use super::primitive::shape_rows;
 
 /// The disjoint union of the graphs of a meta-batch. Nodes keep their order, one graph after the other.

@@ -8,7 +8,7 @@
 
 use super::architecture::{Architecture, ArchitectureError, CellOp, Stem, Step};
 use super::blueprint::{Blueprint, Convolution, Layer, LayerOp, Parameter, ParameterKind, Task, ValueId};
-use super::graph::{Graph, Node};
+use super::nodes::{Graph, Node};
 use super::primitive::Primitive;
 
 /// Why arguments make no network.

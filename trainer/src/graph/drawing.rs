@@ -6,7 +6,7 @@
 //! near as order and distance allow.
 
 use super::blueprint::Blueprint;
-use super::graph::Node;
+use super::nodes::Node;
 use super::primitive::Primitive;
 use std::fmt::Write;
 
@@ -168,8 +168,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Draws the graph. `title` stands above, any line breaks in it being kept; the second and third line are what there is
-/// room for.
+/// Draws the graph, with the lines of `title` above it.
 pub fn svg(blueprint: &Blueprint, title: &str) -> String {
     let drawing = Drawing::new(blueprint);
     let left = drawing.items.iter().map(|item| item.x - item.half_width()).fold(f64::INFINITY, f64::min);

@@ -74,7 +74,7 @@ pub fn arena_bytes(blueprint: &Blueprint) -> Result<u64, ArenaError> {
 }
 
 /// Gives a parameter, with its index, its values.
-type Fill<'f> = dyn FnMut(usize, &Parameter) -> Vec<f32> + 'f;
+pub type Fill<'f> = dyn FnMut(usize, &Parameter) -> Vec<f32> + 'f;
 
 /// What a value of the blueprint is in the network.
 #[derive(Clone)]

@@ -37,7 +37,7 @@ pub fn write_float(network: &Network, options: &WriteOptions) -> Result<Vec<u8>,
         values[node.output] = Some((name, rank));
     }
     let rank = values[network.output].as_ref().map_or(Rank::Vector, |(_, rank)| *rank);
-    Ok(sheet.finish(rank, &metadata::pairs(network, false, options.provenance)))
+    Ok(sheet.finish(rank, &metadata::pairs(network, false)))
 }
 
 /// Adds the parameters of a node and returns their names, in the order of the operator's inputs.

@@ -25,18 +25,16 @@ pub enum Batch {
     Any,
 }
 
-/// What a file holds beyond the network.
+/// What a file is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteOptions {
     /// Images per run; 1 by default.
     pub batch: Batch,
-    /// BLAKE3 of the network that is exported, for the file's metadata.
-    pub provenance: Option<[u8; 32]>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { batch: Batch::Fixed(1), provenance: None }
+        Self { batch: Batch::Fixed(1) }
     }
 }
 

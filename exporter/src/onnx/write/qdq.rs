@@ -12,6 +12,7 @@ use super::{Rank, Sheet, WriteOptions, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
 use crate::onnx::{QUANTIZED, WriteError, metadata};
+use crate::quantize::clamp_limits;
 
 /// Writes `network` as an int8 ONNX file in QDQ form.
 ///
@@ -30,7 +31,7 @@ pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, W
     let output = writer.value(network.output)?;
     let name = &network.tensors[network.output].name;
     writer.dequantize(&output, name);
-    Ok(writer.sheet.finish(output.rank, &metadata::pairs(network, true, options.provenance)))
+    Ok(writer.sheet.finish(output.rank, &metadata::pairs(network, true)))
 }
 
 /// A tensor's integers in the file.
@@ -255,8 +256,8 @@ fn element(encoding: &Encoding) -> Element {
 /// The limits of a Clamp in integers; `None` where they are the encoding's own, or where `op` is no Clamp.
 fn limits(op: &Op, encoding: &Encoding) -> Option<[i32; 2]> {
     let Op::Clamp { min, max } = *op else { return None };
-    let limits = [encoding.quantize(0, min), encoding.quantize(0, max)];
-    (limits != [encoding.qmin(), encoding.qmax()]).then_some(limits)
+    let (low, high) = clamp_limits(encoding, Some((min, max)));
+    ((low, high) != (encoding.qmin(), encoding.qmax())).then_some([low, high])
 }
 
 /// Whether weights and bias are what the encoding and the shape say.

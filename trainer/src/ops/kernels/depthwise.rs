@@ -15,7 +15,7 @@ const BLOCK: usize = 16;
 
 /// Where things lie in a padded, phased plane.
 #[derive(Clone, Copy)]
-struct Layout {
+pub(in crate::ops) struct Layout {
     /// Columns of one phase, with slack for a last incomplete block.
     columns: usize,
     /// Columns of all phases: from one row to the next.
