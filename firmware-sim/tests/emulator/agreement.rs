@@ -100,8 +100,8 @@ fn a_network_of_the_usual_size_is_counted_across_wraps() {
     for (all, each) in counted.inferences.iter().zip(&each.inferences) {
         let (all, ops) = (all.instructions.unwrap(), each.op_instructions.iter().sum::<u64>());
         eprintln!("{all} instructions, {ops} of them in ops; {}", firmware.verdict());
-        // Several times what the counter holds, and at least one for each multiplication.
-        assert!(all > 3 << 24, "{all}");
+        // More than the counter holds.
+        assert!(all > 1 << 24, "{all}");
         assert!(ops < all && all - ops < all / 50, "{all} in all, {ops} in ops");
     }
     assert_within_estimate(&firmware);
