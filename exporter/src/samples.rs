@@ -248,7 +248,9 @@ pub(crate) fn reference(network: &Network, node: &Node, weight: Option<&[f64]>, 
                     (0..group_c).map(move |c| (((k * group_c + c) * kernel_h + r) * kernel_w + s, c, y, column))
                 });
                 conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias[k]))
-                    + products.map(|(w, c, y, column)| weight[w] * at(k / group_k * group_c + c, y, column)).sum::<f64>()
+                    + products
+                        .map(|(w, c, y, column)| weight[w] * at(k / group_k * group_c + c, y, column))
+                        .sum::<f64>()
             };
             (0..conv.out_channels)
                 .flat_map(|k| positions(&conv.window, shape).map(move |to| (k, to)))

@@ -23,7 +23,9 @@ pub(crate) struct Arguments {
 
 #[cfg(not(feature = "train"))]
 pub(crate) fn run(_: &Arguments) -> Result<Outcome> {
-    anyhow::bail!("this build cannot train (cargo feature `train`); build without --no-default-features to run the demo")
+    anyhow::bail!(
+        "this build cannot train (cargo feature `train`); build without --no-default-features to run the demo"
+    )
 }
 
 #[cfg(feature = "train")]
@@ -37,7 +39,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     use trainer::fit::{Config, Stage};
 
     // About a minute of training on two cores; the folder makes a second run instant.
-    const IMAGES: usize = 12_000;
+    const IMAGES: usize = 20_000;
     const EMULATED: usize = 50;
 
     let data = DataArguments { data: "shapes10".into(), hold_out: None, data_seed: 0 };
@@ -48,8 +50,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         quantized: Stage { epochs: 1, rate: 0.01, warmup: 0 },
         ..Config::default()
     };
-    let job =
-        Job { net: "resnet8", data: &data, images: Some(IMAGES), folder: &a.out, fresh: false, device: "cpu" };
+    let job = Job { net: "resnet8", data: &data, images: Some(IMAGES), folder: &a.out, fresh: false, device: "cpu" };
     let finished = job.run(&recipe)?;
     if finished.stopped {
         print("stopped; the same command goes on where it was\n")?;

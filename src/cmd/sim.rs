@@ -64,8 +64,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     };
     let test = a.data.open(Split::Test, Some([height, width]))?;
     let test = test.subset(0..a.images.min(test.len()));
-    let options =
-        RunOptions { count: true, count_ops: a.ops, jobs: a.emulator.jobs.into(), ..RunOptions::default() };
+    let options = RunOptions { count: true, count_ops: a.ops, jobs: a.emulator.jobs.into(), ..RunOptions::default() };
     let report = on_board(&firmware, &test, &options)?;
 
     let answers = report.inferences.iter().zip(test.labels());

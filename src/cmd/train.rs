@@ -117,8 +117,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let folder = a.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&a.net));
-    let job =
-        Job { net: &a.net, data: &a.data, images: None, folder: &folder, fresh: a.fresh, device: &a.device };
+    let job = Job { net: &a.net, data: &a.data, images: None, folder: &folder, fresh: a.fresh, device: &a.device };
     let done = job.run(&a.config())?;
     if done.stopped {
         print(&format!("stopped; the same command goes on from {}\n", done.checkpoint.display()))?;

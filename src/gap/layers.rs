@@ -52,8 +52,11 @@ pub(super) fn walk(
         network.tensors.iter().enumerate().map(|(id, tensor)| (tensor.name.clone(), id)).collect()
     };
     let (float_ids, folded_ids) = (of(float), of(folded));
-    let executors =
-        (Executor::new(float, Mode::Float)?, Executor::new(folded, Mode::Float)?, Executor::new(quantized, Mode::Simulated)?);
+    let executors = (
+        Executor::new(float, Mode::Float)?,
+        Executor::new(folded, Mode::Float)?,
+        Executor::new(quantized, Mode::Simulated)?,
+    );
     let mut spaces = (executors.0.workspace(), executors.1.workspace(), executors.2.workspace());
     let mut arena = vec![0; image.arena_bytes()];
     let mut gathered = vec![Gathered::default(); ops.len()];
@@ -66,7 +69,8 @@ pub(super) fn walk(
         Session::new(image, &mut arena)?.run_pixels_observed(pixels, &mut taps)?;
         for ((&id, integers), sums) in ops.iter().zip(&taps.0).zip(&mut gathered) {
             let tensor = &quantized.tensors[id];
-            let encoding = tensor.encoding.as_ref().with_context(|| format!("tensor `{}` has no encoding", tensor.name))?;
+            let encoding =
+                tensor.encoding.as_ref().with_context(|| format!("tensor `{}` has no encoding", tensor.name))?;
             let name = &tensor.name;
             let a = float_ids.get(name).map(|&id| spaces.0.tensor(id));
             let b = folded_ids.get(name).map(|&id| spaces.1.tensor(id));

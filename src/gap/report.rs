@@ -119,7 +119,8 @@ impl Report {
         }
         text += &columns(&rows);
 
-        let head = ["step", "right>wrong", "wrong>right", "other", "McNemar p", "images that differ", "max LSB", "mean LSB"];
+        let head =
+            ["step", "right>wrong", "wrong>right", "other", "McNemar p", "images that differ", "max LSB", "mean LSB"];
         let mut rows = vec![head.map(String::from).to_vec()];
         for step in &self.steps {
             let c = &step.comparison;

@@ -23,14 +23,7 @@ impl Ran {
     /// # Panics
     /// With everything printed, if it did not.
     pub fn expect(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "`{}`\n-- stdout\n{}\n-- stderr\n{}",
-            self.command,
-            self.stdout,
-            self.stderr
-        );
+        assert_eq!(self.code, Some(code), "`{}`\n-- stdout\n{}\n-- stderr\n{}", self.command, self.stdout, self.stderr);
         self
     }
 

@@ -40,7 +40,8 @@ pub fn onnx() -> String {
 fn exported(extension: &str) -> String {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
-        intact(&["export", &checkpoint(), "--out", &folder().to_string_lossy(), "--calibration-images", "64"]).expect(0);
+        intact(&["export", &checkpoint(), "--out", &folder().to_string_lossy(), "--calibration-images", "64"])
+            .expect(0);
     });
     folder().join(format!("small.{extension}")).to_string_lossy().into_owned()
 }
@@ -81,7 +82,8 @@ pub fn network() -> Network {
     x = add(&mut net, "sum_relu", Op::RELU, &[x]);
     x = add(&mut net, "pool", Op::MaxPool(exporter::network::Pool { window: Window::square(2, 2, 0) }), &[x]);
     x = add(&mut net, "mean", Op::GlobalAveragePool, &[x]);
-    let dense = Dense { weight: random.values(80, 1.0), bias: Some(random.values(10, 0.5)), out_features: 10, integers: None };
+    let dense =
+        Dense { weight: random.values(80, 1.0), bias: Some(random.values(10, 0.5)), out_features: 10, integers: None };
     add(&mut net, "classifier", Op::Dense(dense), &[x]);
     net
 }
@@ -134,7 +136,8 @@ pub fn onnx_with_unsupported_ops() -> Vec<u8> {
         ..Default::default()
     };
     let opset = pb::OperatorSetIdProto { domain: String::new(), version: 17 };
-    pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..Default::default() }.encode_to_vec()
+    pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..Default::default() }
+        .encode_to_vec()
 }
 
 /// A small generator (splitmix64): fixtures need variety, not quality.

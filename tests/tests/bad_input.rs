@@ -80,9 +80,13 @@ fn unsupported_onnx_ops_are_all_listed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let model = path(folder.path(), "exotic.onnx");
     fs::write(&model, fixture::onnx_with_unsupported_ops()).unwrap();
-    intact(&["export", &model, "--out", &path(folder.path(), "out")])
-        .expect(2)
-        .complains(&["exotic.onnx", "Einsum", "first_exotic", "Det", "second_exotic"]);
+    intact(&["export", &model, "--out", &path(folder.path(), "out")]).expect(2).complains(&[
+        "exotic.onnx",
+        "Einsum",
+        "first_exotic",
+        "Det",
+        "second_exotic",
+    ]);
 }
 
 #[test]

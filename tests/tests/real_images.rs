@@ -105,7 +105,8 @@ fn onnx_runtime_gives_the_runtimes_integers() {
     let images = rows().filter(|(a, b)| a != b).count();
     let predictions = rows().filter(|(a, b)| best(a) != best(b)).count();
     let largest = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
-    let right = ours.chunks_exact(10).zip(set.labels()).filter(|(row, label)| best(row) == usize::from(**label)).count();
+    let right =
+        ours.chunks_exact(10).zip(set.labels()).filter(|(row, label)| best(row) == usize::from(**label)).count();
     println!(
         "{} images: {images} with another logit (largest {largest} LSB), {predictions} other predictions; {right} right",
         set.len()
@@ -126,7 +127,8 @@ fn the_gap_report_is_json_for_programs() {
         return;
     };
     let data = folder.to_string_lossy().into_owned();
-    let arguments = ["gap", MODEL, "--data", &data, "--images", "100", "--no-emulator", "--format", "json", "--max-drop", "5"];
+    let arguments =
+        ["gap", MODEL, "--data", &data, "--images", "100", "--no-emulator", "--format", "json", "--max-drop", "5"];
     let report: serde_json::Value = serde_json::from_str(&intact(&arguments).expect(0).stdout).unwrap();
     let names: Vec<&str> = report["rungs"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["float", "folded", "simulated", "integer host"]);

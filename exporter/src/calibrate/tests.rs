@@ -95,7 +95,9 @@ fn the_input_holds_what_preprocessing_makes() {
 fn rules_hold_for_every_method() {
     for seed in 0..30 {
         let (network, images) = sample(seed);
-        for width in [U8, Width { bits: 8, signed: true }, Width { bits: 4, signed: false }, Width { bits: 2, signed: true }] {
+        for width in
+            [U8, Width { bits: 8, signed: true }, Width { bits: 4, signed: false }, Width { bits: 2, signed: true }]
+        {
             for clipping in [Clipping::MinMax, Clipping::PAPER] {
                 let network = calibrate(network.clone(), &images, width, Ranges::Measured(clipping)).unwrap();
                 network.check().unwrap();
@@ -141,7 +143,8 @@ fn trained_encodings_are_kept() {
     for &id in &own {
         assert_eq!(kept.tensors[id], trained.tensors[id]);
     }
-    let text = calibrate(trained.clone(), &[], Width { bits: 4, signed: false }, Ranges::Trained).unwrap_err().to_string();
+    let text =
+        calibrate(trained.clone(), &[], Width { bits: 4, signed: false }, Ranges::Trained).unwrap_err().to_string();
     assert!(text.contains("`input` was trained as uint8, expected uint4"), "{text}");
     trained.tensors[own[0]].encoding = None;
     let text = calibrate(trained.clone(), &[], U8, Ranges::Trained).unwrap_err().to_string();

@@ -136,9 +136,11 @@ pub fn load(path: &Path) -> Result<(Network, Extra), CheckpointError> {
     };
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(foreign)?;
     let file = SafeTensors::deserialize(&bytes).map_err(foreign)?;
-    let json = metadata.metadata().as_ref().and_then(|entries| entries.get(KEY)).ok_or_else(|| {
-        content(path, "metadata", format!("no entry `{KEY}`"), "a checkpoint of this program")
-    })?;
+    let json = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(KEY))
+        .ok_or_else(|| content(path, "metadata", format!("no entry `{KEY}`"), "a checkpoint of this program"))?;
     #[derive(Deserialize)]
     struct Format {
         format: u32,

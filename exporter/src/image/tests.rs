@@ -184,7 +184,8 @@ fn sum(a: &Encoding, b: &Encoding, y: &Encoding, (low, high): (i32, i32), xs: &[
     let shift = (0..=30).rev().find(|&s| scaled(a, s).max(scaled(b, s)) <= 4_194_304.0).unwrap();
     let terms = xs.iter().zip(zs).map(|(&p, &q)| {
         // Exact in binary64: both products have fewer than 32 bits.
-        let exact = f64::from(p - a.zero_point[0]) * scaled(a, shift) + f64::from(q - b.zero_point[0]) * scaled(b, shift);
+        let exact =
+            f64::from(p - a.zero_point[0]) * scaled(a, shift) + f64::from(q - b.zero_point[0]) * scaled(b, shift);
         (exact / 2f64.powi(shift)).round_ties_even() as i32 + y.zero_point[0]
     });
     terms.map(|q| q.clamp(low, high)).collect()

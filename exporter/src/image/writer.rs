@@ -90,8 +90,11 @@ impl<'n> Writer<'n> {
         };
         self.file[..HeaderRepr::BYTES].copy_from_slice(&header.emit());
         let limit = u32::MAX.into();
-        seal(&mut self.file)
-            .map_err(|found| ImageWriteError::Field { what: "the file's length".into(), found: found as u64, limit })?;
+        seal(&mut self.file).map_err(|found| ImageWriteError::Field {
+            what: "the file's length".into(),
+            found: found as u64,
+            limit,
+        })?;
         Image::check(&self.file).map_err(|error| ImageWriteError::Refused(error.to_string()))?;
         Ok(self.file)
     }

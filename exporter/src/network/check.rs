@@ -87,7 +87,7 @@ impl Network {
             }
             if let Some(e) = &tensor.encoding {
                 let valid = (2..=8).contains(&e.bits) && e.scale.len() == 1 && e.zero_point.len() == 1;
-                if !valid || !(e.scale[0].is_finite() && e.scale[0] > 0.0) {
+                if !(valid && e.scale[0].is_finite() && e.scale[0] > 0.0) {
                     return Err(fault(format!("{e:?} is no encoding of an activation")));
                 }
                 if !(e.qmin()..=e.qmax()).contains(&e.zero_point[0]) {

@@ -190,7 +190,10 @@ impl Op {
         match self {
             Self::Conv2d(conv) => {
                 let [r, s] = conv.window.kernel;
-                if conv.groups == 0 || x.c % conv.groups != 0 || conv.out_channels % conv.groups != 0 {
+                if conv.groups == 0
+                    || !x.c.is_multiple_of(conv.groups)
+                    || !conv.out_channels.is_multiple_of(conv.groups)
+                {
                     return Err(format!(
                         "{} groups do not divide {} input and {} output channels",
                         conv.groups, x.c, conv.out_channels

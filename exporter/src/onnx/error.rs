@@ -2,13 +2,17 @@
 //! expected. Refuses nothing.
 
 use crate::network::NetworkError;
+use crate::quantize::QuantizeError;
 
 /// Why a network is not written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// It is no network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// It is not quantized, or not within what the integer ops compute exactly.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// A node is not ready for this format.
     #[error("node `{node}`: {reason}")]
     Node {

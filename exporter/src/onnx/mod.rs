@@ -18,6 +18,8 @@ mod metadata;
 mod names;
 mod read;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use error::{Finding, ReadError, WriteError};

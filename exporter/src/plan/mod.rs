@@ -121,7 +121,8 @@ impl Shared {
         for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.place == Output::Over) {
             let to = root[step.output];
             let dies_here = |from: &usize| buffers[*from].last == i && buffers[*from].bytes == buffers[to].bytes;
-            if let Some(from) = step.inputs.iter().map(|&input| root[input]).find(dies_here).filter(|from| *from != to) {
+            if let Some(from) = step.inputs.iter().map(|&input| root[input]).find(dies_here).filter(|from| *from != to)
+            {
                 buffers[from].last = buffers[to].last;
                 buffers[to].bytes = 0;
                 root.iter_mut().filter(|root| **root == to).for_each(|root| *root = from);

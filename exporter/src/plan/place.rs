@@ -23,11 +23,14 @@ pub(super) struct Placement {
 /// Placements that the search looks at before it gives up: all of them, for up to about ten buffers.
 const SEARCH: usize = 50_000;
 
+/// What buffers are sorted by.
+type Key<'a> = &'a dyn Fn(&usize) -> (u64, u64);
+
 pub(super) fn place(buffers: &[Buffer]) -> Placement {
     let lower_bound = buffers.iter().map(|buffer| alive(buffers, buffer.first)).max().unwrap_or(0);
     let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
     let duration = |i: usize| (buffers[i].last - buffers[i].first + 1) as u64;
-    let orders: [&dyn Fn(&usize) -> (u64, u64); 3] = [
+    let orders: [Key<'_>; 3] = [
         &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - duration(i)),
         &|&i| (u64::MAX - duration(i), u64::MAX - buffers[i].bytes),
         &|&i| (buffers[i].first as u64, u64::MAX - buffers[i].bytes),

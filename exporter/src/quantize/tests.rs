@@ -52,7 +52,8 @@ fn clipping_cuts_weights_off() {
     let mut weight: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
     weight[99] = 50.0;
     let float = network(weight, vec![0.0; 100], u8_of(0.02), u8_of(0.05));
-    let clipped = quantize(float, Weights { clipping: Clipping::Percentile { low: 0.0, high: 98.0 }, ..MOBILE }).unwrap();
+    let clipped =
+        quantize(float, Weights { clipping: Clipping::Percentile { low: 0.0, high: 98.0 }, ..MOBILE }).unwrap();
     let found = integers(&clipped);
     assert!((found.encoding.scale[0] * 255.0 - 0.9702).abs() < 1e-3, "{}", found.encoding.scale[0]);
     assert_eq!(found.weight[98..], [255, 255]);

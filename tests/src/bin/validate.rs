@@ -33,7 +33,15 @@ const STEPS: &[Step] = &[
         name: "lint-without-burn",
         tools: &[],
         command: &[
-            "cargo", "clippy", "--release", "--package", "intact", "--no-default-features", "--", "--deny", "warnings",
+            "cargo",
+            "clippy",
+            "--release",
+            "--package",
+            "intact",
+            "--no-default-features",
+            "--",
+            "--deny",
+            "warnings",
         ],
     },
     Step {

@@ -94,7 +94,10 @@ impl Config {
             }
         };
         need(self.batch > 0, "batch: found 0, expected at least 1".into());
-        need(self.float.epochs + self.quantized.epochs > 0, "epochs: found 0 in both stages, expected at least 1".into());
+        need(
+            self.float.epochs + self.quantized.epochs > 0,
+            "epochs: found 0 in both stages, expected at least 1".into(),
+        );
         need(self.checkpoint_every > 0, "checkpoint_every: found 0, expected at least 1".into());
         for (stage, name) in [(self.float, "float"), (self.quantized, "quantized")] {
             let holds = stage.rate > 0.0 && stage.rate.is_finite();

@@ -87,7 +87,8 @@ impl Run<'_> {
         }
         let per_epoch = (self.train_set.len() / self.config.batch) as u64;
         if per_epoch == 0 {
-            let reason = format!("{} images, expected at least one batch of {}", self.train_set.len(), self.config.batch);
+            let reason =
+                format!("{} images, expected at least one batch of {}", self.train_set.len(), self.config.batch);
             return Err(FitError::Data { name: self.train_set.name().into(), reason });
         }
         let epochs = self.config.float.epochs + self.config.quantized.epochs;
@@ -123,9 +124,9 @@ impl Run<'_> {
                 left: Duration::from_secs_f64(pace * (steps - state.step) as f64),
             });
             let stop = self.stop.load(Ordering::Relaxed);
-            if state.step % per_epoch == 0 {
+            if state.step.is_multiple_of(per_epoch) {
                 self.end_epoch(&mut state, epoch, &place, &mut epoch_began)?;
-            } else if stop || state.step % self.config.checkpoint_every == 0 {
+            } else if stop || state.step.is_multiple_of(self.config.checkpoint_every) {
                 state.tally.seconds += epoch_began.elapsed().as_secs_f64();
                 epoch_began = Instant::now();
                 self.save(&state)?;
@@ -193,9 +194,9 @@ impl Run<'_> {
             epoch: epoch + 1,
             quantized: place.quantized,
             rate: self.config.schedule.rate(&place.stage, place.step, place.steps),
-            train_loss: tally.loss / tally.images as f64,
-            train_accuracy: tally.right as f64 / tally.images as f64,
-            test_accuracy: score.map(|score| score.accuracy()),
+            train_loss: short(tally.loss / tally.images as f64),
+            train_accuracy: short(tally.right as f64 / tally.images as f64),
+            test_accuracy: score.map(|score| short(score.accuracy())),
             seconds: tally.seconds + began.elapsed().as_secs_f64(),
         };
         *began = Instant::now();
@@ -219,6 +220,11 @@ impl Run<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Nine decimals: a number that JSON gives back to the last bit.
+fn short(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
 }
 
 fn check_data(data: &Dataset, network: &Network) -> Result<(), FitError> {

@@ -26,8 +26,23 @@ pub(super) struct State {
 pub(super) struct Tally {
     pub images: u64,
     pub right: u64,
+    /// As its bits in the file: text would not give back the last one.
+    #[serde(with = "bits")]
     pub loss: f64,
     pub seconds: f64,
+}
+
+/// An f64 as the integer of its bits.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        value.to_bits().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        u64::deserialize(deserializer).map(f64::from_bits)
+    }
 }
 
 /// The part of [`State`] that is no tensor.
@@ -68,7 +83,8 @@ impl State {
             ranges_seen,
             optimizer_steps: self.memory.steps,
         };
-        let state = serde_json::to_value(saved).map_err(|e| FitError::NoRun { path: path.into(), reason: e.to_string() })?;
+        let state =
+            serde_json::to_value(saved).map_err(|e| FitError::NoRun { path: path.into(), reason: e.to_string() })?;
         Ok(checkpoint::save(path, &network, &Extra { tensors, state })?)
     }
 

@@ -65,9 +65,13 @@ pub trait Kernels: Backend {
                 [mean, per_channel_mean::<Self>(Self::float_mul(about.clone(), about))]
             }
         };
-        let y = clamp::<Self>(affine::<Self>(x, gamma, beta, [mean.clone(), variance.clone()], options.epsilon), options.limits);
+        let y = clamp::<Self>(
+            affine::<Self>(x, gamma, beta, [mean.clone(), variance.clone()], options.epsilon),
+            options.limits,
+        );
         let flat = Shape::new([c]);
-        let statistics = Self::float_cat(vec![Self::float_reshape(mean, flat.clone()), Self::float_reshape(variance, flat)], 0);
+        let statistics =
+            Self::float_cat(vec![Self::float_reshape(mean, flat.clone()), Self::float_reshape(variance, flat)], 0);
         (y, statistics)
     }
 

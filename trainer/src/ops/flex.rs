@@ -1,8 +1,8 @@
 //! [`Kernels`] for burn's CPU backend, on the slices behind its tensors. Enters: `f32` tensors of any layout, made
 //! contiguous first. Leaves: contiguous tensors.
 
-use super::kernels::{conv, depthwise, norm, pointwise, pool};
 use super::backend::conv_options;
+use super::kernels::{conv, depthwise, norm, pointwise, pool};
 use super::{Kernels, NormOptions, Quantizer, Statistics, TrainOps};
 use burn::backend::{Flex, TensorMetadata, ops::ModuleOps, tensor::FloatTensor};
 use burn_backend::TensorData;

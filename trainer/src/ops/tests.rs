@@ -61,9 +61,16 @@ fn check_conv(c: usize, k: usize, [h, w]: [usize; 2], window: Window, groups: us
 #[test]
 fn convolution_and_its_gradients_equal_burns() {
     for (c, k, size) in [(3, 8, [32, 32]), (8, 5, [16, 16]), (6, 7, [9, 13]), (16, 24, [8, 8]), (4, 4, [3, 5])] {
-        for (kernel, stride, padding, dilation) in
-            [(3, 1, 1, 1), (3, 2, 1, 1), (1, 1, 0, 1), (1, 2, 0, 1), (3, 1, 2, 2), (3, 2, 2, 2), (3, 1, 0, 1), (2, 1, 1, 1)]
-        {
+        for (kernel, stride, padding, dilation) in [
+            (3, 1, 1, 1),
+            (3, 2, 1, 1),
+            (1, 1, 0, 1),
+            (1, 2, 0, 1),
+            (3, 1, 2, 2),
+            (3, 2, 2, 2),
+            (3, 1, 0, 1),
+            (2, 1, 1, 1),
+        ] {
             let window = Window { dilation: [dilation; 2], ..Window::square(kernel, stride, padding) };
             if window.output(size[0], size[1]).is_some() {
                 check_conv(c, k, size, window, 1);
@@ -85,8 +92,7 @@ fn convolution_with_uneven_windows_equals_burns() {
 fn grouped_and_depthwise_convolution_equal_burns() {
     for stride in [1, 2] {
         for (kernel, dilation, size) in [(3, 1, [16, 16]), (3, 2, [13, 9]), (5, 1, [9, 20]), (7, 1, [8, 8])] {
-            let window =
-                Window { dilation: [dilation; 2], ..Window::square(kernel, stride, dilation * (kernel / 2)) };
+            let window = Window { dilation: [dilation; 2], ..Window::square(kernel, stride, dilation * (kernel / 2)) };
             check_conv(6, 6, size, window, 6);
             check_conv(6, 12, size, window, 6);
             check_conv(6, 4, size, window, 2);

@@ -36,7 +36,13 @@ impl Ranges {
     }
 
     /// Takes in the range of a tensor in this batch.
-    pub(crate) fn observe(&mut self, id: TensorId, found: [f32; 2], momentum: f32, network: &Network) -> Result<(), QuantError> {
+    pub(crate) fn observe(
+        &mut self,
+        id: TensorId,
+        found: [f32; 2],
+        momentum: f32,
+        network: &Network,
+    ) -> Result<(), QuantError> {
         if !found.iter().all(|v| v.is_finite()) {
             return Err(QuantError::NotFinite { name: network.tensors[id].name.clone() });
         }
@@ -49,7 +55,13 @@ impl Ranges {
     }
 
     /// The encoding of a tensor that `op` writes.
-    pub(crate) fn encoding(&self, id: TensorId, op: &Op, width: Width, network: &Network) -> Result<Encoding, QuantError> {
+    pub(crate) fn encoding(
+        &self,
+        id: TensorId,
+        op: &Op,
+        width: Width,
+        network: &Network,
+    ) -> Result<Encoding, QuantError> {
         let Some([min, max]) = self.ranges[id] else {
             return Err(QuantError::NoRange { name: network.tensors[id].name.clone() });
         };
@@ -65,7 +77,6 @@ impl Ranges {
 pub fn input_encoding(network: &Network, width: Width) -> Encoding {
     let channels = 0..network.tensors[network.input].shape.c;
     let values = channels.flat_map(|c| [0, 255].map(|pixel| network.preprocessing.value(c, pixel)));
-    let [min, max] =
-        values.fold([f32::INFINITY, f32::NEG_INFINITY], |[min, max], v| [min.min(v), max.max(v)]);
+    let [min, max] = values.fold([f32::INFINITY, f32::NEG_INFINITY], |[min, max], v| [min.min(v), max.max(v)]);
     Encoding::asymmetric(width.bits, width.signed, min, max)
 }

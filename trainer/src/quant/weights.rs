@@ -26,8 +26,7 @@ pub struct Simulated {
 pub fn simulate(name: &str, weight: &[f32], factors: &[f64], form: Weights) -> Result<Simulated, QuantError> {
     let row = weight.len() / factors.len();
     // As folding does it: in f64, rounded once.
-    let folded: Vec<f32> =
-        weight.iter().enumerate().map(|(i, &w)| (f64::from(w) * factors[i / row]) as f32).collect();
+    let folded: Vec<f32> = weight.iter().enumerate().map(|(i, &w)| (f64::from(w) * factors[i / row]) as f32).collect();
     let encoding = encode(&folded, row, form).map_err(|fault| match fault {
         Fault::NotFinite => QuantError::NotFinite { name: name.into() },
         Fault::Parameter(reason) => QuantError::Parameter(reason),

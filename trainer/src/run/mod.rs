@@ -195,7 +195,13 @@ impl Model {
     }
 
     /// What a fused group computes, before quantization.
-    fn group(&mut self, group: &Fused, inputs: Vec<Tensor<4>>, pass: &Pass, tape: bool) -> Result<Tensor<4>, QuantError> {
+    fn group(
+        &mut self,
+        group: &Fused,
+        inputs: Vec<Tensor<4>>,
+        pass: &Pass,
+        tape: bool,
+    ) -> Result<Tensor<4>, QuantError> {
         let limits = match group.clamp.map(|id| &self.network.nodes[id].op) {
             Some(&Op::Clamp { min, max }) => [min, max],
             _ => [f32::NEG_INFINITY, f32::INFINITY],
@@ -222,7 +228,9 @@ impl Model {
                 }
                 x = y.reshape([n, k, 1, 1]);
             }
-            Op::BatchNorm(_) => return Ok(clamp(self.norm(group.head, x, [f32::NEG_INFINITY, f32::INFINITY], pass, tape), limits)),
+            Op::BatchNorm(_) => {
+                return Ok(clamp(self.norm(group.head, x, [f32::NEG_INFINITY, f32::INFINITY], pass, tape), limits));
+            }
             Op::Clamp { min, max } => return Ok(clamp(x, [*min, *max])),
             Op::MaxPool(pool) if pool.window == Window::square(2, 2, 0) => x = ops::max_pool2(x),
             Op::MaxPool(pool) => x = module::max_pool2d(x, max_pool(&pool.window)),

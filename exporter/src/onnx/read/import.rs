@@ -40,6 +40,7 @@ impl From<&str> for Fault {
 }
 
 /// What a name in the file stands for.
+#[expect(clippy::large_enum_variant, reason = "one for each tensor of a graph: a box would only add an allocation")]
 pub(super) enum Value<'m> {
     /// A constant as it lies in the file.
     Constant(Cow<'m, TensorProto>),

@@ -2,7 +2,6 @@
 //! layer in the network's layout, and its [`Integers`] where the file has them, number for number. Refuses: computed
 //! weights, weights in integers on float activations and the reverse, a bias whose scale is not that of its accumulator.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use tract_onnx::pb::NodeProto;
@@ -262,7 +261,7 @@ fn weight_encoding(stored: &Stored) -> Result<Encoding, Fault> {
 }
 
 /// Elements of a stored constant that lies in the file as `constant`.
-pub(super) fn stored_values(constant: &Cow<'_, tract_onnx::pb::TensorProto>) -> Result<Vec<i32>, String> {
+pub(super) fn stored_values(constant: &tract_onnx::pb::TensorProto) -> Result<Vec<i32>, String> {
     let values = super::file::integers(constant)?;
     // Only INT64 could be out of range, and that has been refused by the callers.
     Ok(values.into_iter().map(|v| v as i32).collect())

@@ -1,7 +1,7 @@
 //! The int8 file. Enters: a quantized network: every tensor that exists in integers has an 8 bit encoding, every
 //! convolution and dense layer its integers. Leaves: an ONNX file in QDQ form in which every operator stands between
-//! DequantizeLinear and QuantizeLinear. Refuses: BatchNorm (fold it), missing encodings or integers, widths other than
-//! 8 bit, and signed weights whose zero point is not 0, which engines for phones compute wrongly or refuse.
+//! DequantizeLinear and QuantizeLinear. Refuses: what [`quantize::check`] refuses, widths other than 8 bit, and pairs of
+//! activations and weights that engines refuse or compute wrongly.
 //!
 //! One QuantizeLinear for each tensor, one DequantizeLinear for each reader of it: engines fuse node by node and want to
 //! own what they fuse. A fused Clamp needs no node where the limits of its output's encoding already are its limits;
@@ -12,7 +12,7 @@ use super::{Rank, Sheet, WriteOptions, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
 use crate::onnx::{QUANTIZED, WriteError, metadata};
-use crate::quantize::clamp_limits;
+use crate::quantize::{self, clamp_limits};
 
 /// Writes `network` as an int8 ONNX file in QDQ form.
 ///
@@ -20,6 +20,7 @@ use crate::quantize::clamp_limits;
 /// [`WriteError`] naming the node or tensor that is not ready.
 pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, WriteError> {
     check(network)?;
+    quantize::check(network)?;
     let mut writer = Writer { sheet: Sheet::new(network, options), values: vec![None; network.tensors.len()] };
     let input = writer.fresh(network.input)?;
     writer.quantize(&network.tensors[network.input].name.clone(), &input, Rank::Image);
@@ -58,8 +59,7 @@ impl<'n> Writer<'n> {
     fn fresh(&mut self, id: TensorId) -> Result<Value<'n>, WriteError> {
         let tensor = &self.sheet.network.tensors[id];
         let fault = |reason: String| WriteError::Tensor { tensor: tensor.name.clone(), reason };
-        let encoding =
-            tensor.encoding.as_ref().ok_or_else(|| fault("has no encoding; calibrate the network".into()))?;
+        let encoding = tensor.encoding.as_ref().ok_or_else(|| fault("has no encoding".into()))?;
         if encoding.bits != 8 {
             return Err(fault(format!("{} bit activations; this form holds 8 bit", encoding.bits)));
         }
@@ -72,10 +72,9 @@ impl<'n> Writer<'n> {
     }
 
     fn value(&self, id: TensorId) -> Result<Value<'n>, WriteError> {
-        self.values[id].clone().ok_or_else(|| WriteError::Tensor {
-            tensor: self.sheet.network.tensors[id].name.clone(),
-            reason: "is read, but lies inside a fused group and so does not exist in integers".into(),
-        })
+        let tensor = &self.sheet.network.tensors[id].name;
+        let missing = || WriteError::Tensor { tensor: tensor.clone(), reason: "does not exist in integers".into() };
+        self.values[id].clone().ok_or_else(missing)
     }
 
     /// QuantizeLinear from a float value into `to`.
@@ -118,21 +117,9 @@ impl<'n> Writer<'n> {
     fn group(&mut self, group: &Fused) -> Result<Value<'n>, WriteError> {
         let network = self.sheet.network;
         let head = &network.nodes[group.head];
-        let fault = |reason: String| WriteError::Node { node: head.name.clone(), reason };
-        if group.batch_norm.is_some() || matches!(head.op, Op::BatchNorm(_)) {
-            let norm = &network.nodes[group.batch_norm.unwrap_or(group.head)];
-            let reason = "BatchNormalization has no integer form; fold it".into();
-            return Err(WriteError::Node { node: norm.name.clone(), reason });
-        }
         let inputs = head.inputs.iter().map(|&i| self.value(i)).collect::<Result<Vec<_>, _>>()?;
         let rank = node::input_rank(&head.op, &inputs.iter().map(|i| i.rank).collect::<Vec<_>>());
         let mut output = self.fresh(group.output)?;
-        if head.op.keeps_encoding() && output.encoding != inputs[0].encoding {
-            return Err(fault(format!(
-                "input encoding {:?}, output encoding {:?}; they must be equal",
-                inputs[0].encoding, output.encoding
-            )));
-        }
         output.rank = node::output_rank(&head.op, rank);
         let clamp = group.clamp.map_or(&head.op, |clamp| &network.nodes[clamp].op);
         let limits = limits(clamp, output.encoding);
@@ -209,8 +196,8 @@ impl<'n> Writer<'n> {
         input: &Encoding,
     ) -> Result<[String; 2], WriteError> {
         let fault = |reason: String| WriteError::Node { node: node.into(), reason };
-        let integers = integers.ok_or_else(|| fault("has no integer weights; quantize the network".into()))?;
-        integers_fit(integers, dims, input).map_err(fault)?;
+        let integers = integers.ok_or_else(|| fault("has no integer weights".into()))?;
+        form(integers, input).map_err(fault)?;
         let Integers { encoding, weight, bias } = integers;
         let weight: Vec<i64> = weight.iter().map(|&w| i64::from(w)).collect();
         let zero_points: Vec<i64> = encoding.zero_point.iter().map(|&z| i64::from(z)).collect();
@@ -260,39 +247,22 @@ fn limits(op: &Op, encoding: &Encoding) -> Option<[i32; 2]> {
     ((low, high) != (encoding.qmin(), encoding.qmax())).then_some([low, high])
 }
 
-/// Whether weights and bias are what the encoding and the shape say.
-fn integers_fit(integers: &Integers, dims: &[usize], input: &Encoding) -> Result<(), String> {
-    let Integers { encoding, weight, bias } = integers;
-    let channels = dims[0];
+/// Whether engines take weights of this form together with this input.
+fn form(integers: &Integers, input: &Encoding) -> Result<(), String> {
+    let encoding = &integers.encoding;
     if encoding.bits != 8 {
         return Err(format!("{} bit weights; this form holds 8 bit", encoding.bits));
     }
-    if ![1, channels].contains(&encoding.scale.len()) || encoding.scale.len() != encoding.zero_point.len() {
-        return Err(format!(
-            "{} scales and {} zero points of the weights, expected 1 or {channels} of both",
-            encoding.scale.len(),
-            encoding.zero_point.len()
-        ));
-    }
     if encoding.signed && encoding.zero_point.iter().any(|&z| z != 0) {
-        return Err(
-            "signed weights with a zero point other than 0, which engines for phones refuse or ignore; quantize \
-                    them unsigned, or symmetric"
-                .into(),
-        );
+        let reason = "which engines for phones refuse or ignore; quantize them unsigned, or symmetric";
+        return Err(format!("signed weights with a zero point other than 0, {reason}"));
     }
     if input.signed && !encoding.signed {
-        return Err(
-            "signed activations with unsigned weights, which no engine has a kernel for; make both signed, or \
-                    the activations unsigned"
-                .into(),
-        );
+        let reason = "which ONNX Runtime has no kernel for; make both signed, or the activations unsigned";
+        return Err(format!("signed activations with unsigned weights, {reason}"));
     }
-    if weight.len() != dims.iter().product::<usize>() || bias.len() != channels {
-        return Err(format!("{} weights and {} biases, expected {dims:?} and {channels}", weight.len(), bias.len()));
+    match encoding.scale.iter().map(|s| input.scale[0] * s).find(|s| !s.is_normal()) {
+        Some(scale) => Err(format!("input scale * weight scale is {scale:e}, which is no normal number")),
+        None => Ok(()),
     }
-    if let Some(w) = weight.iter().find(|&&w| !(encoding.qmin()..=encoding.qmax()).contains(&i32::from(w))) {
-        return Err(format!("weight {w} outside {}..={}", encoding.qmin(), encoding.qmax()));
-    }
-    Ok(())
 }

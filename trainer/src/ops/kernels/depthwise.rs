@@ -139,11 +139,14 @@ fn pixels([h, w]: [usize; 2]) -> usize {
 pub(crate) fn forward(x: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
     let (layout, taps, multiplier) = (Layout::new(g), pixels(g.window.kernel), g.k / g.c);
     let mut y = vec![0.0; g.n * g.k * pixels(g.output)];
-    y.par_chunks_exact_mut(pixels(g.output)).enumerate().with_min_len(4).for_each_init(Vec::new, |phased, (plane, y)| {
-        let x = &x[plane / multiplier * pixels(g.input)..][..pixels(g.input)];
-        layout.fill(g, x, phased);
-        forward_plane(phased, layout, &weight[plane % g.k * taps..][..taps], g, y);
-    });
+    y.par_chunks_exact_mut(pixels(g.output)).enumerate().with_min_len(4).for_each_init(
+        Vec::new,
+        |phased, (plane, y)| {
+            let x = &x[plane / multiplier * pixels(g.input)..][..pixels(g.input)];
+            layout.fill(g, x, phased);
+            forward_plane(phased, layout, &weight[plane % g.k * taps..][..taps], g, y);
+        },
+    );
     y
 }
 

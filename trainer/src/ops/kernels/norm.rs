@@ -132,7 +132,8 @@ pub(crate) fn forward(
                     let total: f64 = (0..images).map(|i| moments(plane(i), 0.0)[0]).sum();
                     let mean = (total / count) as f32;
                     // About the mean, so that nothing cancels; what the rounding of the mean leaves is taken off.
-                    let about = (0..images).map(|i| moments(plane(i), mean)).fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
+                    let about =
+                        (0..images).map(|i| moments(plane(i), mean)).fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
                     let rest = about[0] / count;
                     (mean, (about[1] / count - rest * rest).max(0.0) as f32)
                 }

@@ -53,12 +53,13 @@ simd! {
         let mut see = |i: usize, v: f32| {
             low[i] = if v < low[i] { v } else { low[i] };
             high[i] = if v > high[i] { v } else { high[i] };
-            poison[i] = (v - v).mul_add(1.0, poison[i]);
+            // 0 for every finite number, NaN for all others.
+            poison[i] += v * 0.0;
         };
         let mut chunks = x.chunks_exact(LANES);
         for chunk in &mut chunks {
-            for i in 0..LANES {
-                see(i, chunk[i]);
+            for (i, v) in chunk.iter().enumerate() {
+                see(i, *v);
             }
         }
         for (i, v) in chunks.remainder().iter().enumerate() {
@@ -89,7 +90,10 @@ pub(crate) fn fake_quantize_gradient(x: &[f32], dy: &[f32], q: Quantizer) -> Vec
 /// `clamp(a + b)`.
 pub(crate) fn add(a: &[f32], b: &[f32], limits: [f32; 2]) -> Vec<f32> {
     let mut y = vec![0.0; a.len()];
-    y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((y, a), b)| add_chunk(a, b, y, limits));
+    y.par_chunks_mut(CHUNK)
+        .zip(a.par_chunks(CHUNK))
+        .zip(b.par_chunks(CHUNK))
+        .for_each(|((y, a), b)| add_chunk(a, b, y, limits));
     y
 }
 

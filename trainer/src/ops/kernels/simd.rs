@@ -6,7 +6,7 @@ macro_rules! simd {
     ($(#[$doc:meta])* fn $name:ident<$l:lifetime>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its geometry as numbers")]
-        pub(crate) fn $name<$l>($($arg: $type),*) $(-> $out)? {
+        fn $name<$l>($($arg: $type),*) $(-> $out)? {
             struct Kernel<$l> { $($arg: $type,)* unused: std::marker::PhantomData<&$l ()> }
             impl<$l> pulp::WithSimd for Kernel<$l> {
                 type Output = simd!(@out $($out)?);
