@@ -16,7 +16,7 @@ impl Random {
 
     /// In `0..n`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        (u64::from(self.0.next_u32()) * n as u64 >> 32) as usize
+        ((u64::from(self.0.next_u32()) * n as u64) >> 32) as usize
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {

@@ -1,4 +1,13 @@
 //! GRAPH -> PARAMETERS.
+//!
+//! *Enters*: a network with first weights ([`nets`]), labelled images, a recipe. *Leaves*: the same network, trained in
+//! floats and then with quantization in the loop ([`fit`]), with the encodings of its activations, as a SafeTensors
+//! checkpoint that the exporter reads. *Refused*, with a message that says what was found and expected: recipes and data
+//! that do not fit, training that diverges, checkpoints that hold no run.
+//!
+//! [`run`] executes a network with burn, [`quant`] simulates its integers (Eq. 1 to 4 of the paper), [`ops`] are the
+//! operations that this costs, [`data`] makes batches.
+
 pub mod data;
 pub mod device;
 pub mod fit;

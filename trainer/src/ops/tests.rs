@@ -1,5 +1,7 @@
 //! Every operation against burn's own, values and gradients.
 
+#![allow(clippy::single_range_in_vec_init, reason = "burn takes one range for each dimension")]
+
 use super::{NormOptions, Quantizer, Statistics, add, batch_norm, conv2d, fake_quantize, max_pool2, range};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData, module};
