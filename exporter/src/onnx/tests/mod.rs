@@ -250,28 +250,3 @@ fn what_an_int8_file_cannot_hold_is_refused_by_name() {
         assert!(found.contains(expected), "{found:?} does not say {expected:?}");
     }
 }
-
-#[test]
-fn zz_debug() {
-    let network = quantized(0, &Options::mobile(8, 8));
-    let imported = read_back(&write_int8(&network)).network;
-    let (a, b) = (anonymous_image(&network), anonymous_image(&imported));
-    println!("{} {}", a.len(), b.len());
-    for n in [&network, &imported] {
-        for node in &n.nodes {
-            println!(
-                "{} {:?} {:?} -> {:?} {:?}",
-                node.name,
-                node.op.name(),
-                node.inputs,
-                n.tensors[node.output].name,
-                n.tensors[node.output].encoding
-            );
-        }
-    }
-    for i in 0..a.len().min(b.len()) {
-        if a[i] != b[i] {
-            println!("{i}: {} {}", a[i], b[i]);
-        }
-    }
-}
