@@ -156,10 +156,20 @@ impl Sampler {
                 let judge = Self::new(Request { split, ..request })?;
                 let nets: Result<Vec<_>, _> =
                     (0..split.default_count() as u64).into_par_iter().map(|index| judge.draw(index)).collect();
-                sampler.held_out.extend(nets?.into_iter().map(|(net, _)| key_but_width(net)));
+                nets?.into_iter().for_each(|(net, _)| sampler.hold_out(net));
             }
         }
         Ok(sampler)
+    }
+
+    /// Keeps a network, at whatever width, from being drawn.
+    pub fn hold_out(&mut self, net: Architecture) {
+        self.held_out.insert(key_but_width(net));
+    }
+
+    /// Whether a network is kept from being drawn.
+    pub fn is_held_out(&self, net: &Architecture) -> bool {
+        self.held_out.contains(&key_but_width(net.clone()))
     }
 
     /// Network number `index`, and what became of its draws.
@@ -176,7 +186,7 @@ impl Sampler {
                 Err(rejection) => Err(rejection),
             };
             match drawn {
-                Ok(net) if !self.held_out.contains(&key_but_width(net.clone())) => return Ok((net, tally)),
+                Ok(net) if !self.is_held_out(&net) => return Ok((net, tally)),
                 Ok(_) => tally.rejected[Rejection::HeldOut as usize] += 1,
                 Err(rejection) => tally.rejected[rejection as usize] += 1,
             }

@@ -2,9 +2,6 @@
 
 use super::*;
 
-fn build(architecture: &Architecture) -> Blueprint {
-    Blueprint::build(architecture, Task::CIFAR10).unwrap()
-}
 
 /// Nodes, levels, edges up to distance 1, 10 and 50, parameters, multiply-accumulates.
 fn counts(blueprint: &Blueprint) -> ([usize; 5], u64, [u64; 3]) {
