@@ -93,6 +93,10 @@ impl Run<'_> {
         }
         let epochs = self.config.float.epochs + self.config.quantized.epochs;
         let (steps, first_step) = (epochs * per_epoch, state.step);
+        if first_step == 0 {
+            // So that a folder that cannot be written to shows now and not after hundreds of steps.
+            self.save(&state)?;
+        }
         let began = Instant::now();
         let mut epoch_began = Instant::now();
         let mut shuffled = (u64::MAX, Vec::new());

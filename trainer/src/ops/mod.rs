@@ -8,6 +8,7 @@
 
 mod autodiff;
 mod backend;
+mod composed;
 mod flex;
 mod kernels;
 #[cfg(test)]

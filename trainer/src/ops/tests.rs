@@ -197,3 +197,77 @@ fn range_finds_both_ends_and_what_is_not_finite() {
         assert!(of(&all).iter().all(|v| !v.is_finite()), "{bad}");
     }
 }
+
+/// What other backends run, on the CPU backend, against the kernels that it runs itself.
+mod composed {
+    use super::super::{Kernels, NormOptions, Quantizer, Statistics, composed};
+    use burn::backend::Flex;
+    use burn_backend::TensorData;
+    use burn_flex::FlexTensor;
+
+    fn tensor(shape: &[usize], seed: u32) -> FlexTensor {
+        let count = shape.iter().product();
+        FlexTensor::from_data(TensorData::new(super::values(super::leaf([count], seed)), shape.to_vec()))
+    }
+
+    fn same(a: FlexTensor, b: FlexTensor, what: &str) {
+        let values = |t: FlexTensor| t.into_data().try_to_vec::<f32>().unwrap();
+        let (a, b) = (values(a), values(b));
+        assert_eq!(a.len(), b.len(), "{what}");
+        let largest = b.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+        let apart = a.iter().zip(&b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(apart <= 1e-5 * largest, "{what}: {apart} of {largest}");
+    }
+
+    #[test]
+    fn norm_is_the_same() {
+        let shape = [4, 3, 7, 6];
+        let [x, gamma, beta, dy] =
+            [(&shape[..], 1), (&[3], 2), (&[3], 3), (&shape, 4)].map(|(s, seed)| tensor(s, seed));
+        let running = FlexTensor::from_data(TensorData::new(vec![0.1f32, -0.2, 0.3, 0.5, 0.6, 0.7], [6]));
+        for statistics in [Statistics::Batch, Statistics::Running] {
+            for limits in [super::OPEN, [0.0, f32::INFINITY], [-0.4, 0.6]] {
+                let options = NormOptions { epsilon: 1e-3, limits, statistics };
+                let all = || (x.clone(), gamma.clone(), beta.clone(), running.clone());
+                let (x, g, b, r) = all();
+                let (y, used) = composed::norm_forward::<Flex>(x, g, b, r, options);
+                let (x, g, b, r) = all();
+                let (our_y, our_used) = Flex::norm_forward(x, g, b, r, options);
+                same(our_y, y, "y");
+                same(our_used, used.clone(), "statistics");
+                let (x, g, b, _) = all();
+                let (dx, parameters) = composed::norm_gradient::<Flex>(x, g, b, used.clone(), dy.clone(), options);
+                let (x, g, b, _) = all();
+                let (our_dx, our_parameters) = Flex::norm_gradient(x, g, b, used, dy.clone(), options);
+                same(our_dx, dx, "dx");
+                same(our_parameters, parameters, "parameters");
+            }
+        }
+    }
+
+    #[test]
+    fn elementwise_operations_are_the_same() {
+        let (x, b, dy) = (tensor(&[3, 1111], 1), tensor(&[3, 1111], 2), tensor(&[3, 1111], 3));
+        let q = Quantizer { scale: 0.07, zero_point: 9.0, limits: [0.0, 15.0] };
+        let (ours, theirs) =
+            (Flex::fake_quantize_forward(x.clone(), q), composed::fake_quantize_forward::<Flex>(x.clone(), q));
+        same(ours, theirs, "fake quantization");
+        let ours = Flex::fake_quantize_gradient(x.clone(), dy.clone(), q);
+        same(ours, composed::fake_quantize_gradient::<Flex>(x.clone(), dy.clone(), q), "its gradient");
+        for limits in [[0.0, 0.5], [0.0, f32::INFINITY], super::OPEN] {
+            let y = Flex::add_forward(x.clone(), b.clone(), limits);
+            same(y.clone(), composed::add_forward::<Flex>(x.clone(), b.clone(), limits), "sum");
+            let ours = Flex::clamp_gradient(y.clone(), dy.clone(), limits);
+            same(ours, composed::clamp_gradient::<Flex>(y, dy.clone(), limits), "its gradient");
+        }
+        same(Flex::range(x.clone()), composed::range::<Flex>(x), "range");
+    }
+
+    #[test]
+    fn max_pooling_is_the_same() {
+        let (x, dy) = (tensor(&[2, 3, 9, 6], 1), tensor(&[2, 3, 4, 3], 2));
+        same(Flex::max_pool2_forward(x.clone()), composed::max_pool2_forward::<Flex>(x.clone()), "y");
+        let theirs = composed::max_pool2_gradient::<Flex>(x.clone(), dy.clone());
+        same(Flex::max_pool2_gradient(x, dy), theirs, "dx");
+    }
+}

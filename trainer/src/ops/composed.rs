@@ -1,0 +1,162 @@
+//! The operations of [`super::Kernels`] as compositions of burn's own: what a backend runs that has no kernels of ours, and
+//! what ours are tested against. Enters and leaves: backend tensors, no tape.
+
+use super::{NormOptions, Quantizer, Statistics};
+use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
+use burn::tensor::{IntDType, Shape};
+use burn_backend::get_device_settings;
+
+/// See [`super::Kernels::norm_forward`].
+pub(super) fn norm_forward<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    running: FloatTensor<B>,
+    options: NormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let c = x.shape()[1];
+    let [mean, variance] = match options.statistics {
+        Statistics::Running => halves::<B>(running.clone()),
+        Statistics::Batch => {
+            let mean = per_channel_mean::<B>(x.clone());
+            let about = B::float_sub(x.clone(), lift::<B>(mean.clone()));
+            [mean, per_channel_mean::<B>(B::float_mul(about.clone(), about))]
+        }
+    };
+    let y = clamp::<B>(affine::<B>(x, gamma, beta, [mean.clone(), variance.clone()], options.epsilon), options.limits);
+    let flat = Shape::new([c]);
+    let statistics = B::float_cat(vec![B::float_reshape(mean, flat.clone()), B::float_reshape(variance, flat)], 0);
+    (y, statistics)
+}
+
+/// See [`super::Kernels::norm_gradient`].
+pub(super) fn norm_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    statistics: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    options: NormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let shape = x.shape();
+    let count = shape.num_elements() / shape[1];
+    let flat = Shape::new([shape[1]]);
+    let [mean, variance] = halves::<B>(statistics);
+    let y = affine::<B>(x.clone(), gamma.clone(), beta, [mean.clone(), variance.clone()], options.epsilon);
+    let dy = pass_inside::<B>(y, dy, options.limits);
+    let deviation = B::float_sqrt(B::float_add_scalar(variance, options.epsilon.into()));
+    let normal = B::float_div(B::float_sub(x, lift::<B>(mean)), lift::<B>(deviation.clone()));
+    let mean_dy = per_channel_mean::<B>(dy.clone());
+    let mean_product = per_channel_mean::<B>(B::float_mul(dy.clone(), normal.clone()));
+    let mut inner = dy;
+    if options.statistics == Statistics::Batch {
+        inner = B::float_sub(inner, lift::<B>(mean_dy.clone()));
+        inner = B::float_sub(inner, B::float_mul(normal, lift::<B>(mean_product.clone())));
+    }
+    let dx = B::float_mul(inner, lift::<B>(B::float_div(gamma, deviation)));
+    let total = |mean| B::float_mul_scalar(B::float_reshape(mean, flat.clone()), (count as f64).into());
+    (dx, B::float_cat(vec![total(mean_product), total(mean_dy)], 0))
+}
+
+/// See [`super::Kernels::fake_quantize_forward`].
+pub(super) fn fake_quantize_forward<B: Backend>(x: FloatTensor<B>, q: Quantizer) -> FloatTensor<B> {
+    let integers = B::float_sub_scalar(clamp::<B>(integers::<B>(x, q), q.limits), q.zero_point.into());
+    B::float_mul_scalar(integers, q.scale.into())
+}
+
+/// See [`super::Kernels::fake_quantize_gradient`].
+pub(super) fn fake_quantize_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    q: Quantizer,
+) -> FloatTensor<B> {
+    // Integers: half a step beyond the limits is outside.
+    pass_inside::<B>(integers::<B>(x, q), dy, [q.limits[0] - 0.5, q.limits[1] + 0.5])
+}
+
+/// See [`super::Kernels::add_forward`].
+pub(super) fn add_forward<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, limits: [f32; 2]) -> FloatTensor<B> {
+    clamp::<B>(B::float_add(a, b), limits)
+}
+
+/// See [`super::Kernels::clamp_gradient`].
+pub(super) fn clamp_gradient<B: Backend>(y: FloatTensor<B>, dy: FloatTensor<B>, limits: [f32; 2]) -> FloatTensor<B> {
+    pass_inside::<B>(y, dy, limits)
+}
+
+/// See [`super::Kernels::max_pool2_forward`].
+pub(super) fn max_pool2_forward<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false)
+}
+
+/// See [`super::Kernels::max_pool2_gradient`].
+pub(super) fn max_pool2_gradient<B: Backend>(x: FloatTensor<B>, dy: FloatTensor<B>) -> FloatTensor<B> {
+    let (kernel, none, one) = ([2, 2], [0, 0], [1, 1]);
+    let pooled = B::max_pool2d_with_indices(x.clone(), kernel, kernel, none, one, false, IntDType::I32);
+    B::max_pool2d_with_indices_backward(x, kernel, kernel, none, one, false, dy, pooled.indices).x_grad
+}
+
+/// See [`super::Kernels::range`].
+pub(super) fn range<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    // Adding 0 * sum(x * 0) turns any NaN or infinity of x into NaN.
+    let poison = B::float_sum(B::float_mul_scalar(x.clone(), 0.0.into()));
+    let both = B::float_cat(vec![B::float_min(x.clone()), B::float_max(x)], 0);
+    B::float_add(both, poison)
+}
+
+/// `1 C 1 1` from `C`, as it is if it already has four extents.
+fn lift<B: Backend>(v: FloatTensor<B>) -> FloatTensor<B> {
+    let c = v.shape().num_elements();
+    B::float_reshape(v, Shape::new([1, c, 1, 1]))
+}
+
+/// The two halves of a vector.
+fn halves<B: Backend>(both: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    let c = both.shape()[0] / 2;
+    [B::float_slice(both.clone(), &[(0..c).into()]), B::float_slice(both, &[(c..2 * c).into()])]
+}
+
+/// Unclamped integers.
+fn integers<B: Backend>(x: FloatTensor<B>, q: Quantizer) -> FloatTensor<B> {
+    B::float_add_scalar(B::float_round(B::float_div_scalar(x, q.scale.into())), q.zero_point.into())
+}
+
+/// Mean over everything but the channel, as a vector `C`.
+fn per_channel_mean<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let [n, c, pixels] = [shape[0], shape[1], shape[2] * shape[3]];
+    let x = B::float_mean_dim(B::float_reshape(x, Shape::new([n, c, pixels])), 2);
+    B::float_reshape(B::float_mean_dim(x, 0), Shape::new([c]))
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * gamma + beta`.
+fn affine<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    [mean, variance]: [FloatTensor<B>; 2],
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let scale = B::float_div(gamma, B::float_sqrt(B::float_add_scalar(variance, epsilon.into())));
+    let shift = B::float_sub(beta, B::float_mul(mean, scale.clone()));
+    B::float_add(B::float_mul(x, lift::<B>(scale)), lift::<B>(shift))
+}
+
+/// Clamp that leaves infinite limits away.
+fn clamp<B: Backend>(x: FloatTensor<B>, [min, max]: [f32; 2]) -> FloatTensor<B> {
+    let x = if min.is_finite() { B::float_clamp_min(x, min.into()) } else { x };
+    if max.is_finite() { B::float_clamp_max(x, max.into()) } else { x }
+}
+
+/// `dy` where `y` lies strictly inside the limits, 0 elsewhere.
+fn pass_inside<B: Backend>(y: FloatTensor<B>, dy: FloatTensor<B>, [min, max]: [f32; 2]) -> FloatTensor<B> {
+    let bools = get_device_settings::<B>(&y.device()).bool_dtype;
+    let mut dy = dy;
+    if min.is_finite() {
+        dy = B::float_mask_fill(dy, B::float_lower_equal_elem(y.clone(), min.into(), bools), 0.0.into());
+    }
+    if max.is_finite() {
+        dy = B::float_mask_fill(dy, B::float_greater_equal_elem(y, max.into(), bools), 0.0.into());
+    }
+    dy
+}
