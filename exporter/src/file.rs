@@ -16,14 +16,20 @@ pub struct WriteError {
     pub source: std::io::Error,
 }
 
-/// Writes `bytes` beside `path`, flushes them to the disk and renames.
+/// Writes `bytes` beside `path`, as `.NAME.partial` with something random for the name, flushes them to the disk and renames.
+/// Who may read the file is for the umask to say.
 ///
 /// # Errors
-/// [`WriteError`].
+/// [`WriteError`]; nothing of the new file is left then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let write = || -> std::io::Result<()> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".").suffix(".partial");
+        // Temporary files are made for their owner alone; this one is to stay.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(parent)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -40,6 +46,27 @@ mod tests {
     fn a_folder_that_is_not_there_is_named() {
         let error = write_atomically(Path::new("no/such/folder/file"), b"x").unwrap_err().to_string();
         assert!(error.starts_with("no/such/folder/file: cannot write 1 bytes: "), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        std::fs::create_dir(&path).unwrap();
+        let error = write_atomically(&path, b"x").unwrap_err();
+        assert!(error.to_string().contains("taken: cannot write 1 bytes"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        write_atomically(&folder.path().join("ours"), b"x").unwrap();
+        std::fs::write(folder.path().join("any"), b"x").unwrap();
+        assert_eq!(mode("ours"), mode("any"));
     }
 
     #[test]

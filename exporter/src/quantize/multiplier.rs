@@ -2,6 +2,8 @@
 //! that the flash image stores, in exactly the order of operations that the contract states. Refuses: multipliers that
 //! are not positive, normal and below 2^31 (as `Err` with the value; callers add the node's name).
 
+use runtime::arith::{ADD_MULTIPLIER_MAX, ADD_SHIFT_MAX, is_multiplier};
+
 use crate::network::Encoding;
 
 /// `M = f32(f32(sx * sw) / sy)` of a convolution or dense layer.
@@ -21,8 +23,7 @@ pub fn mean_multiplier(input: f32, output: f32, taps: usize) -> Result<f32, f32>
 }
 
 fn exact(multiplier: f32) -> Result<f32, f32> {
-    let fits = multiplier.is_normal() && multiplier > 0.0 && multiplier < (1u32 << 31) as f32;
-    if fits { Ok(multiplier) } else { Err(multiplier) }
+    if is_multiplier(multiplier) { Ok(multiplier) } else { Err(multiplier) }
 }
 
 /// `A`, `B` and `shift` of an Add.
@@ -41,8 +42,8 @@ pub struct AddMultipliers {
 pub fn add_multipliers(inputs: [f32; 2], output: f32) -> Result<AddMultipliers, f32> {
     let quotients = inputs.map(|input| f64::from(input) / f64::from(output));
     let at = |shift: u8| quotients.map(|q| (q * f64::from(1u32 << shift)).round_ties_even());
-    let fits = |shift: &u8| at(*shift).iter().all(|&m| m <= f64::from(1 << 22));
-    let shift = (0..=30).rev().find(fits).ok_or(quotients[0].max(quotients[1]) as f32)?;
+    let fits = |shift: &u8| at(*shift).iter().all(|&m| m <= f64::from(ADD_MULTIPLIER_MAX));
+    let shift = (0..=ADD_SHIFT_MAX).rev().find(fits).ok_or(quotients[0].max(quotients[1]) as f32)?;
     Ok(AddMultipliers { multipliers: at(shift).map(|m| m as i32), shift })
 }
 

@@ -1,7 +1,9 @@
 //! Do the integers stay in range? Enters: a quantized network, from `quantize` or from a file. Leaves: nothing, or the
 //! first op that `docs/arithmetic.md` could not compute, with its name.
 
-use crate::network::{Encoding, Integers, Network, Node, Op, Shape, Window};
+use runtime::arith::{accumulator_bound, reach};
+
+use crate::network::{Encoding, Integers, Network, Node, Op};
 
 use super::{QuantizeError, add_multipliers, encoding, mean_multiplier, multiplier};
 
@@ -16,7 +18,12 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
     for group in network.fused() {
         let node = &network.nodes[group.head];
         for id in node.inputs.iter().chain([&group.output]) {
-            encoding(network, node, *id)?;
+            let scale = encoding(network, node, *id)?.scale[0];
+            if !scale.is_normal() {
+                let reason =
+                    format!("tensor `{}` has scale {scale:e}, expected a normal float", network.tensors[*id].name);
+                return Err(QuantizeError::Integers { node: node.name.clone(), reason });
+            }
         }
         let x = encoding(network, node, node.inputs[0])?;
         let y = encoding(network, node, group.output)?;
@@ -25,7 +32,7 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
             Op::Conv2d(conv) => layer(node, conv.integers.as_ref(), conv.weight.len(), conv.out_channels, x, y)?,
             Op::Dense(dense) => layer(node, dense.integers.as_ref(), dense.weight.len(), dense.out_features, x, y)?,
             Op::BatchNorm(_) => return Err(QuantizeError::BatchNorm { node: node.name.clone() }),
-            Op::AveragePool(pool) => mean(node, 1..=taps(&pool.window), x, y)?,
+            Op::AveragePool(pool) => mean(node, 1..=pool.window.kernel.iter().product(), x, y)?,
             Op::GlobalAveragePool => mean(node, shape.pixels()..=shape.pixels(), x, y)?,
             Op::Add => {
                 let inputs = [x.scale[0], encoding(network, node, node.inputs[1])?.scale[0]];
@@ -47,9 +54,8 @@ fn refuse(node: &Node, channel: usize, value: f32, scales: Vec<f32>) -> Quantize
 }
 
 /// Largest `|x - zx|` that the encoding can hold.
-fn reach(x: &Encoding) -> u64 {
-    let (_, zero_point) = x.channel(0);
-    u64::from((x.qmax() - zero_point).unsigned_abs().max((x.qmin() - zero_point).unsigned_abs()))
+fn largest(x: &Encoding) -> u32 {
+    reach(x.bits, x.signed, x.zero_point[0])
 }
 
 fn layer(
@@ -64,8 +70,8 @@ fn layer(
     shape(integers, weights, channels).map_err(|reason| QuantizeError::Integers { node: node.name.clone(), reason })?;
     for (k, row) in integers.weight.chunks_exact(weights / channels).enumerate() {
         let (scale, zero_point) = integers.encoding.channel(k);
-        let sum: u64 = row.iter().map(|&w| u64::from((i32::from(w) - zero_point).unsigned_abs())).sum();
-        bound(node, k, sum * reach(x) + u64::from(integers.bias[k].unsigned_abs()))?;
+        let centred = row.iter().map(|&w| i32::from(w) - zero_point);
+        bound(node, k, accumulator_bound(integers.bias[k], largest(x), centred))?;
         let scales = [x.scale[0], scale, y.scale[0]];
         multiplier(scales[0], scales[1], scales[2]).map_err(|value| refuse(node, k, value, scales.to_vec()))?;
     }
@@ -96,7 +102,7 @@ fn shape(integers: &Integers, weights: usize, channels: usize) -> Result<(), Str
 }
 
 fn mean(node: &Node, taps: std::ops::RangeInclusive<usize>, x: &Encoding, y: &Encoding) -> Result<(), QuantizeError> {
-    bound(node, 0, *taps.end() as u64 * reach(x))?;
+    bound(node, 0, *taps.end() as u64 * u64::from(largest(x)))?;
     for n in taps {
         mean_multiplier(x.scale[0], y.scale[0], n)
             .map_err(|value| refuse(node, n, value, vec![x.scale[0], y.scale[0]]))?;
@@ -109,9 +115,4 @@ fn bound(node: &Node, channel: usize, reach: u64) -> Result<(), QuantizeError> {
         return Err(QuantizeError::Accumulator { node: node.name.clone(), channel, reach });
     }
     Ok(())
-}
-
-/// Taps of a window.
-fn taps(window: &Window) -> usize {
-    Shape::new(1, window.kernel[0], window.kernel[1]).len()
 }

@@ -133,6 +133,9 @@ fn refuses_multipliers_outside_the_contract() {
     let far = network(vec![1.0], vec![0.0], u8_of(1e20), u8_of(1e-10));
     let text = quantize(far, MOBILE).unwrap_err().to_string();
     assert!(text.contains("node `conv`, channel 0: multiplier"), "{text}");
+    let subnormal = network(vec![1.0], vec![0.0], u8_of(0.02), u8_of(1e-40));
+    let text = quantize(subnormal, MOBILE).unwrap_err().to_string();
+    assert!(text.contains("node `conv`: tensor `conv_output` has scale 1e-40"), "{text}");
     for (inputs, output) in [([1.0, 1e9], 1.0), ([f32::MAX, 1.0], f32::MIN_POSITIVE)] {
         assert!(add_multipliers(inputs, output).is_err(), "{inputs:?} / {output}");
     }
