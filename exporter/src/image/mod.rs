@@ -1,8 +1,8 @@
 //! From a quantized network to the flash image.
 //!
-//! *Enters*: a network with encodings and integers ([`quantize`](crate::quantize)). *Leaves*: the bytes of `model.intact`:
+//! *Enters*: a network with encodings and integers ([`quantize`](mod@crate::quantize)). *Leaves*: the bytes of `model.intact`:
 //! constants computed, weights reordered and packed, arena planned. The same network gives the same bytes. *Refused*:
-//! networks that [`quantize::check`](crate::quantize::check) refuses, extents and files beyond what the format holds.
+//! networks that [`quantize::check`] refuses, extents and files beyond what the format holds.
 //!
 //! Offsets of fields are the runtime's matter ([`runtime::image::repr`]); what is written here is read back and checked
 //! before it is returned.
@@ -60,7 +60,7 @@ pub fn write(network: &Network) -> Result<Vec<u8>, ImageWriteError> {
 /// Where each activation of the network would lie, and the arena's size.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn arena(network: &Network) -> Result<Plan, ImageWriteError> {
     quantize::check(network)?;
     Ok(writer::Writer::new(network)?.plan)

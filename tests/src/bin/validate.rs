@@ -29,6 +29,36 @@ const STEPS: &[Step] = &[
         tools: &[],
         command: &["cargo", "clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"],
     },
+    // The command line for small machines: no burn below it.
+    Step {
+        name: "lint-without-train",
+        tools: &[],
+        command: &[
+            "cargo",
+            "clippy",
+            "--release",
+            "--package",
+            "intact",
+            "--no-default-features",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
+    },
+    Step {
+        name: "docs",
+        tools: &[],
+        command: &[
+            "cargo",
+            "doc",
+            "--release",
+            "--workspace",
+            "--no-deps",
+            "--config",
+            "build.rustdocflags=[\"--deny\",\"warnings\"]",
+        ],
+    },
     Step { name: "build", tools: &[], command: &["cargo", "build", "--release", "--workspace", "--bins"] },
     Step {
         name: "test",
