@@ -5,12 +5,15 @@
 //! checkpoint that the exporter reads. *Refused*, with a message that says what was found and expected: recipes and data
 //! that do not fit, training that diverges, checkpoints that hold no run.
 //!
+//! [`graph`] draws networks that nobody has trained, and spells them out for a hypernetwork.
+//!
 //! [`run`] executes a network with burn, [`quant`] simulates its integers (Eq. 1 to 4 of the paper), [`ops`] are the
 //! operations that this costs, [`data`] makes batches.
 
 pub mod data;
 pub mod device;
 pub mod fit;
+pub mod graph;
 pub mod nets;
 pub mod ops;
 pub mod quant;

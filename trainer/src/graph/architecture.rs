@@ -224,7 +224,11 @@ impl Architecture {
 /// One line: every argument, in words.
 impl fmt::Display for Architecture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cells, C {} x{}, stem {}x{}", self.cells, self.width, self.widening, self.stem_kernel, self.stem_kernel)?;
+        write!(
+            f,
+            "{} cells, C {} x{}, stem {}x{}",
+            self.cells, self.width, self.widening, self.stem_kernel, self.stem_kernel
+        )?;
         f.write_str(match self.stem {
             Stem::Simple { pool: false } => "",
             Stem::Simple { pool: true } => " + pool",

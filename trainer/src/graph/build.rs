@@ -160,7 +160,8 @@ impl Builder {
                 (one, other) => one.or(other),
             });
         }
-        let taken: Vec<_> = concat.iter().zip(&states[2..]).filter(|(taken, _)| **taken).map(|(_, state)| *state).collect();
+        let taken: Vec<_> =
+            concat.iter().zip(&states[2..]).filter(|(taken, _)| **taken).map(|(_, state)| *state).collect();
         self.concat(name, &taken)
     }
 
@@ -184,7 +185,14 @@ impl Builder {
         }
     }
 
-    fn separable(&mut self, name: &str, x: Option<Value>, channels: usize, kernel: usize, stride: usize) -> Option<Value> {
+    fn separable(
+        &mut self,
+        name: &str,
+        x: Option<Value>,
+        channels: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Option<Value> {
         let x = self.depthwise_pointwise(&format!("{name}0."), x, channels, kernel, stride, 1);
         self.depthwise_pointwise(&format!("{name}1."), x, channels, kernel, 1, 1)
     }

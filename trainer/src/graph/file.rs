@@ -18,7 +18,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// First bytes of every file. The line break shows a transfer that took the file for text.
-pub const MAGIC: [u8; 8] = *b"GRAPHS\r\n";
+pub(super) const MAGIC: [u8; 8] = *b"GRAPHS\r\n";
 
 /// Version of the format.
 const VERSION: u16 = 1;
@@ -113,7 +113,8 @@ impl GraphSet {
         bytes.extend([self.len() as u32, self.records.len() as u32].map(u32::to_le_bytes).as_flattened());
         let task = [task.channels, task.size, task.classes, 0].map(|n| (n as u16).to_le_bytes());
         bytes.extend(task.as_flattened());
-        let caps = [Some(caps.parameters), caps.macs, caps.arena_bytes].map(|cap| cap.unwrap_or(u64::MAX).to_le_bytes());
+        let caps =
+            [Some(caps.parameters), caps.macs, caps.arena_bytes].map(|cap| cap.unwrap_or(u64::MAX).to_le_bytes());
         bytes.extend(caps.as_flattened());
         bytes.extend(crc32(&bytes).to_le_bytes());
         let lengths: Vec<u8> = self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as u8).collect();

@@ -121,7 +121,8 @@ impl<'b, 'f> Assembly<'b, 'f> {
         let op = match layer.op {
             LayerOp::Convolution(conv) => {
                 let weight = self.values(layer, 0)?;
-                let weight = if conv.depthwise { weight } else { columns(weight, conv.kernel.pow(2), layer.shape[0], &x) };
+                let weight =
+                    if conv.depthwise { weight } else { columns(weight, conv.kernel.pow(2), layer.shape[0], &x) };
                 Op::Conv2d(convolution(conv, weight, layer.shape[0]))
             }
             LayerOp::Linear => {

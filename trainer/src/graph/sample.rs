@@ -119,7 +119,9 @@ pub enum SampleError {
         tally: Tally,
     },
     /// The split makes no sense in this space.
-    #[error("split `id-widened`: found space `{0}`, expected `mobile`; 2.5 million parameters break the caps of the other")]
+    #[error(
+        "split `id-widened`: found space `{0}`, expected `mobile`; 2.5 million parameters break the caps of the other"
+    )]
     Split(Space),
     /// The task fits no network.
     #[error(transparent)]
@@ -198,11 +200,7 @@ impl Sampler {
     ///
     /// # Errors
     /// [`SampleError`].
-    pub fn generate(
-        &self,
-        count: usize,
-        progress: &(dyn Fn(usize) + Sync),
-    ) -> Result<(GraphSet, Tally), SampleError> {
+    pub fn generate(&self, count: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<(GraphSet, Tally), SampleError> {
         const CHUNK: usize = 256;
         let chunk = |first: usize| {
             let mut nets = Vec::with_capacity(CHUNK);
@@ -223,7 +221,11 @@ impl Sampler {
     }
 
     /// Gives drawn arguments their width, or says which rule or cap is in the way.
-    fn widen(&self, mut net: Architecture, stream: &mut Stream) -> Result<Result<Architecture, Rejection>, SampleError> {
+    fn widen(
+        &self,
+        mut net: Architecture,
+        stream: &mut Stream,
+    ) -> Result<Result<Architecture, Rejection>, SampleError> {
         let with_hidden = net.hidden.is_some();
         match &self.rules.widths {
             Widths::Training => {

@@ -136,7 +136,12 @@ pub struct NameError {
     expected: String,
 }
 
-fn by_name<T: Copy>(what: &'static str, found: &str, all: &[T], name: impl Fn(T) -> &'static str) -> Result<T, NameError> {
+fn by_name<T: Copy>(
+    what: &'static str,
+    found: &str,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Result<T, NameError> {
     let expected = || all.iter().map(|&one| name(one)).collect::<Vec<_>>().join(", ");
     let matching = all.iter().copied().find(|&one| name(one) == found);
     matching.ok_or_else(|| NameError { what, found: found.into(), expected: expected() })

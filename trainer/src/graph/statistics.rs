@@ -75,12 +75,20 @@ impl Statistics {
 
 impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "nodes       {:>11}  {} with parameters, longest path {}", self.nodes, self.predicted_nodes, self.depth)?;
+        writeln!(
+            f,
+            "nodes       {:>11}  {} with parameters, longest path {}",
+            self.nodes, self.predicted_nodes, self.depth
+        )?;
         writeln!(f, "edges       {:>11}  {} pairs within 10", self.edges, self.edges_within_10)?;
         let unused = self.declared_parameters - self.parameters;
         writeln!(f, "parameters  {:>11}  and {unused} in layers that the output does not depend on", self.parameters)?;
         let [convolution, depthwise, linear] = [self.convolution_macs, self.depthwise_macs, self.linear_macs];
-        writeln!(f, "MACs        {:>11}  {convolution} convolution, {depthwise} depthwise, {linear} linear", self.macs())?;
+        writeln!(
+            f,
+            "MACs        {:>11}  {convolution} convolution, {depthwise} depthwise, {linear} linear",
+            self.macs()
+        )?;
         writeln!(f, "convolutions {:>10}  {} with BatchNorm", self.convolutions, self.normed_convolutions)?;
         writeln!(f, "arena bytes {:>11}", self.arena_bytes)?;
         let present: Vec<String> =

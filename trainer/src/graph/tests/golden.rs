@@ -2,7 +2,6 @@
 
 use super::*;
 
-
 /// Nodes, levels, edges up to distance 1, 10 and 50, parameters, multiply-accumulates.
 fn counts(blueprint: &Blueprint) -> ([usize; 5], u64, [u64; 3]) {
     let graph = &blueprint.graph;

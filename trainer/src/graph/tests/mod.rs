@@ -1,6 +1,5 @@
 //! Tests of this folder.
 
-mod distribution;
 mod files;
 mod golden;
 mod network;
