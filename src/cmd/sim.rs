@@ -1,6 +1,7 @@
 //! `intact sim`: runs a flash image on an emulated board. Enters: a flash image, a board, images. Leaves: whether it fits, the
-//! answers, retired instructions an image, stack, flash and RAM bytes. Refused, before anything runs: a model that does
-//! not fit the board, with the numbers (exit code 1); an unknown board; missing tools, with the package to install.
+//! answers, retired instructions an image, stack, flash and RAM bytes; the program for the real board, if asked for. A stack
+//! deeper than the board's file sets aside is a failed check. Refused, before anything runs: a model that does not fit the
+//! board, with the numbers (exit code 1); an unknown board; missing tools, with the package to install.
 
 use super::data::DataArguments;
 use crate::Outcome;
@@ -47,6 +48,10 @@ pub(crate) struct Arguments {
     /// Count the instructions of each op
     #[arg(long)]
     ops: bool,
+
+    /// Also write the program for the board itself, to be flashed (docs/boards.md)
+    #[arg(long, value_name = "FILE")]
+    elf: Option<PathBuf>,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
@@ -62,6 +67,12 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         }
         other => other?,
     };
+    if let Some(path) = &a.elf {
+        let firmware = Firmware::build(&a.model, &board, Placement::Board, &BuildOptions::default())?;
+        let program = std::fs::read(firmware.program()).with_context(|| firmware.program().display().to_string())?;
+        exporter::file::write_atomically(path, &program)?;
+        eprintln!("wrote {}", path.display());
+    }
     let test = a.data.open(Split::Test, Some([height, width]))?;
     let test = test.subset(0..a.images.min(test.len()));
     let options = RunOptions { count: true, count_ops: a.ops, jobs: a.emulator.jobs.into(), ..RunOptions::default() };
@@ -81,7 +92,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         rows.push(vec!["instructions an image, mean".into(), thousands(mean)]);
         rows.push(vec!["least, most".into(), format!("{}, {}", thousands(*least), thousands(*most))]);
     }
-    rows.push(vec!["stack high-water, bytes".into(), format!("{} of {}", report.stack_used, report.stack_size)]);
+    rows.push(vec!["stack high-water, bytes".into(), format!("{} of {} reserved", report.stack_used, board.stack)]);
     rows.push(vec!["flash, bytes".into(), thousands(report.sections.flash().into())]);
     rows.push(vec!["RAM without stack, bytes".into(), thousands(report.sections.ram().into())]);
     text += &columns(&rows);
@@ -89,8 +100,12 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         text += "\n";
         text += &op_table(&image, &report);
     }
+    let too_deep = report.stack_used > board.stack;
+    if too_deep {
+        text += &format!("\nFAILED: the stack took more than board {} sets aside for it\n", board.name);
+    }
     print(&text)?;
-    Ok(Outcome::Done)
+    Ok(if too_deep { Outcome::CheckFailed } else { Outcome::Done })
 }
 
 /// Mean instructions of each op.
