@@ -55,6 +55,10 @@ pub(crate) enum RangeSource {
     Minmax,
     /// From the 1st to the 99th percentile on the calibration images
     Percentile,
+    /// With the smallest squared error on the calibration images
+    Mse,
+    /// With the smallest Kullback-Leibler divergence on the calibration images
+    Entropy,
 }
 
 /// How to quantize.
@@ -89,6 +93,8 @@ impl QuantizeArguments {
             RangeSource::Trained => Ranges::Trained,
             RangeSource::Minmax => Ranges::Measured(Clipping::MinMax),
             RangeSource::Percentile => Ranges::Measured(Clipping::PAPER),
+            RangeSource::Mse => Ranges::Measured(Clipping::Mse),
+            RangeSource::Entropy => Ranges::Measured(Clipping::Entropy),
         });
         options
     }
@@ -99,10 +105,7 @@ impl QuantizeArguments {
         let quantized = quantize_network(network, images.images(), &self.options())?;
         let ranges = match quantized.ranges {
             Ranges::Trained => "as trained".to_owned(),
-            Ranges::Measured(Clipping::MinMax) => format!("min/max on {} images", images.len()),
-            Ranges::Measured(Clipping::Percentile { low, high }) => {
-                format!("percentiles {low} to {high} on {} images", images.len())
-            }
+            Ranges::Measured(clipping) => format!("{clipping} on {} images", images.len()),
         };
         eprintln!(
             "quantized {} to {}: ranges {ranges}; folding BatchNorm moved a logit by at most {:.1e}",

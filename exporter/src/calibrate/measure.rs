@@ -1,34 +1,34 @@
 //! Ranges of activations. Enters: a network and images. Leaves: one range for each integer tensor. Refuses: values that
 //! are not finite.
 //!
-//! Percentiles take two passes: the first finds the limits, the second counts values in [`BINS`] equal bins between
+//! All but min/max take two passes: the first finds the limits, the second counts values in [`BINS`] equal bins between
 //! them. Counts are integers, so that the result does not depend on who counted first; a percentile is exact to a bin,
 //! that is 1/64 of a step of an 8-bit encoding.
 
 use crate::execute::{Executor, Mode, Workspace};
 use crate::network::{Network, TensorId};
 
+use super::range::{Grid, Range, check_percentiles, of_histogram};
 use super::{CalibrateError, Clipping};
 
 const BINS: usize = 1 << 14;
-
-type Range = (f32, f32);
 
 /// For each tensor of the network its range, `None` for those that do not exist in integers.
 pub(super) fn ranges(
     network: &Network,
     images: &[u8],
     clipping: Clipping,
+    grid: Grid,
 ) -> Result<Vec<Option<Range>>, CalibrateError> {
     let executor = Executor::new(network, Mode::Float)?;
     let tensors = executor.integer_tensors();
     let mut found = limits(&executor, images)?;
     if let Clipping::Percentile { low, high } = clipping {
-        check(low, high)?;
+        check_percentiles(low, high)?;
+    }
+    if clipping != Clipping::MinMax {
         let counts = count(&executor, images, &found)?;
-        for (range, counts) in found.iter_mut().zip(&counts) {
-            *range = (quantile(*range, counts, low), quantile(*range, counts, high));
-        }
+        found = found.into_iter().zip(&counts).map(|(range, c)| of_histogram(range, c, clipping, grid)).collect();
     }
     let mut ranges = vec![None; network.tensors.len()];
     for (&id, range) in tensors.iter().zip(found) {
@@ -36,31 +36,6 @@ pub(super) fn ranges(
     }
     ranges[network.input] = Some(input_range(network));
     Ok(ranges)
-}
-
-/// Limits of a list of weights.
-///
-/// # Errors
-/// [`CalibrateError::Parameter`]: percentiles that are none.
-pub fn percentile(values: &[f32], clipping: Clipping) -> Result<Range, CalibrateError> {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let (Some(&min), Some(&max)) = (sorted.first(), sorted.last()) else { return Ok((0.0, 0.0)) };
-    let Clipping::Percentile { low, high } = clipping else { return Ok((min, max)) };
-    check(low, high)?;
-    let at = |percent: f64| {
-        let position = percent / 100.0 * (sorted.len() - 1) as f64;
-        let (below, above) = (sorted[position.floor() as usize], sorted[position.ceil() as usize]);
-        (f64::from(below) + (f64::from(above) - f64::from(below)) * position.fract()) as f32
-    };
-    Ok((at(low), at(high)))
-}
-
-fn check(low: f64, high: f64) -> Result<(), CalibrateError> {
-    if 0.0 <= low && low < high && high <= 100.0 {
-        return Ok(());
-    }
-    Err(CalibrateError::Parameter(format!("percentiles {low} and {high}, expected 0 <= low < high <= 100")))
 }
 
 /// Smallest and largest value of each integer tensor.
@@ -105,22 +80,6 @@ fn count(executor: &Executor, images: &[u8], limits: &[Range]) -> Result<Vec<Vec
         a
     };
     executor.fold(images, || vec![vec![0; BINS]; tensors.len()], step, merge)
-}
-
-/// The value below which `percent` of the counted values lie, taken as evenly spread within a bin.
-fn quantile((min, max): Range, counts: &[u64], percent: f64) -> f32 {
-    let wanted = percent / 100.0 * counts.iter().sum::<u64>() as f64;
-    let mut below = 0.0;
-    for (bin, &count) in counts.iter().enumerate() {
-        let count = count as f64;
-        if count > 0.0 && below + count >= wanted {
-            let position = (bin as f64 + ((wanted - below) / count).clamp(0.0, 1.0)) / BINS as f64;
-            let value = f64::from(min) + (f64::from(max) - f64::from(min)) * position;
-            return (value as f32).clamp(min, max);
-        }
-        below += count;
-    }
-    max
 }
 
 /// What preprocessing makes of the pixels 0 to 255, over all channels.

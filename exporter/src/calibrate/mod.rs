@@ -11,6 +11,7 @@
 //! - The zero point of an Add's output is even: see [`even_zero_point`].
 
 mod measure;
+mod range;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::execute::ExecuteError;
 use crate::network::{Encoding, Network, Op, TensorId};
 
-pub use measure::percentile;
+pub use range::{Grid, Range, percentile, range};
 
 /// How a range is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,11 +34,26 @@ pub enum Clipping {
         /// Share of the values below the upper end, in per cent.
         high: f64,
     },
+    /// The range with the smallest mean squared error of the rounded and clipped values.
+    Mse,
+    /// The range that keeps most of the distribution (Kullback-Leibler divergence).
+    Entropy,
 }
 
 impl Clipping {
     /// Top and bottom 1 %, as in the paper.
     pub const PAPER: Self = Self::Percentile { low: 1.0, high: 99.0 };
+}
+
+impl std::fmt::Display for Clipping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::MinMax => f.write_str("min/max"),
+            Self::Percentile { low, high } => write!(f, "percentiles {low} to {high}"),
+            Self::Mse => f.write_str("least squared error"),
+            Self::Entropy => f.write_str("least divergence"),
+        }
+    }
 }
 
 /// Where the ranges of activations come from.
@@ -101,21 +117,38 @@ impl std::fmt::Display for Width {
     }
 }
 
-/// Gives every integer tensor its encoding. `images` is `N H W C`; with [`Ranges::Trained`] it is not read.
+impl Width {
+    /// Asymmetric integers of this width.
+    pub const fn grid(self) -> Grid {
+        Grid { bits: self.bits, signed: self.signed, symmetric: false }
+    }
+}
+
+/// Gives every integer tensor its encoding, asymmetric. `images` is `N H W C`; with [`Ranges::Trained`] it is not read.
 ///
 /// # Errors
 /// [`CalibrateError`] naming the tensor and, where it matters, the image.
-pub fn calibrate(mut network: Network, images: &[u8], width: Width, ranges: Ranges) -> Result<Network, CalibrateError> {
-    if !(2..=8).contains(&width.bits) {
-        return Err(CalibrateError::Parameter(format!("activations of {} bits, expected 2 to 8", width.bits)));
-    }
+pub fn calibrate(network: Network, images: &[u8], width: Width, ranges: Ranges) -> Result<Network, CalibrateError> {
+    calibrate_to(network, images, width.grid(), ranges)
+}
+
+/// The same for any [`Grid`]. A symmetric one leaves half of its integers unused behind a ReLU: it is for engines that
+/// know no zero points.
+///
+/// # Errors
+/// As [`calibrate`].
+pub fn calibrate_to(
+    mut network: Network,
+    images: &[u8],
+    grid: Grid,
+    ranges: Ranges,
+) -> Result<Network, CalibrateError> {
+    grid.check("activations")?;
     let mut encodings: Vec<Option<Encoding>> = match ranges {
-        Ranges::Trained => trained(&network, width)?,
+        Ranges::Trained => trained(&network, Width { bits: grid.bits, signed: grid.signed })?,
         Ranges::Measured(clipping) => {
-            let encode = |range: Option<(f32, f32)>| {
-                range.map(|(min, max)| Encoding::asymmetric(width.bits, width.signed, min, max))
-            };
-            measure::ranges(&network, images, clipping)?.into_iter().map(encode).collect()
+            let encode = |range: Option<Range>| range.map(|range| grid.encode(range));
+            measure::ranges(&network, images, clipping, grid)?.into_iter().map(encode).collect()
         }
     };
     for group in network.fused() {

@@ -59,7 +59,8 @@ fn minimum_and_maximum_are_those_of_the_values() {
 fn percentiles_are_exact_to_a_bin() {
     for seed in 0..10 {
         let (network, images) = sample(seed);
-        let found = measure::ranges(&network, &images, Clipping::Percentile { low: 3.0, high: 95.0 }).unwrap();
+        let found =
+            measure::ranges(&network, &images, Clipping::Percentile { low: 3.0, high: 95.0 }, U8.grid()).unwrap();
         for id in plain(&network) {
             let values = values(&network, &images, id);
             let (min, max) = (values[0], values[values.len() - 1]);
@@ -98,7 +99,7 @@ fn rules_hold_for_every_method() {
         for width in
             [U8, Width { bits: 8, signed: true }, Width { bits: 4, signed: false }, Width { bits: 2, signed: true }]
         {
-            for clipping in [Clipping::MinMax, Clipping::PAPER] {
+            for clipping in [Clipping::MinMax, Clipping::PAPER, Clipping::Mse, Clipping::Entropy] {
                 let network = calibrate(network.clone(), &images, width, Ranges::Measured(clipping)).unwrap();
                 network.check().unwrap();
                 for group in network.fused() {
@@ -183,6 +184,98 @@ fn refuses_widths_and_percentiles_that_are_none() {
     assert!(calibrate(network, &[], U8, MIN_MAX).is_err(), "no images");
 }
 
+/// Mean squared error of values that go through an encoding, by its own definition.
+fn squared_error(values: &[f32], grid: Grid, range: Range) -> f64 {
+    let encoding = grid.encode(range);
+    let lowest = grid.lowest(&encoding);
+    let error = |x: f32| f64::from(encoding.dequantize(0, encoding.quantize(0, x).max(lowest)) - x);
+    values.iter().map(|&x| error(x).powi(2)).sum::<f64>() / values.len() as f64
+}
+
+fn any_grid() -> impl Strategy<Value = Grid> {
+    (2u8..=8, any::<bool>(), any::<bool>()).prop_map(|(bits, signed, symmetric)| Grid { bits, signed, symmetric })
+}
+
+/// A bell from the sum of twelve uniform numbers, and one value far out.
+fn bell_with_outlier(outlier: f32) -> Vec<f32> {
+    let mut random = Random::new(11);
+    let mut values: Vec<f32> = (0..4000).map(|_| (0..12).map(|_| random.uniform(-0.5, 0.5)).sum()).collect();
+    values.push(outlier);
+    values
+}
+
+#[test]
+fn searches_cut_off_what_costs_more_than_it_gives() {
+    let values = bell_with_outlier(12.0);
+    for symmetric in [false, true] {
+        let grid = Grid { bits: 4, signed: symmetric, symmetric };
+        let of = |clipping| range(&values, clipping, grid).unwrap();
+        let (whole, mse, entropy) = (of(Clipping::MinMax), of(Clipping::Mse), of(Clipping::Entropy));
+        assert_eq!(whole.1, 12.0);
+        assert!((2.0..9.0).contains(&mse.1) && (1.5..9.0).contains(&entropy.1), "{mse:?} {entropy:?}");
+        let error = |range| squared_error(&values, grid, range);
+        // Cut off at 4, the outlier costs 8^2 / 4001; a step of 1 or more costs a twelfth on all the others.
+        assert!(error(mse) < 0.6 * error(whole), "{} {}", error(mse), error(whole));
+    }
+}
+
+#[test]
+fn searches_keep_what_is_spread_evenly() {
+    let mut random = Random::new(12);
+    let values = random.values(5000, -1.0, 3.0);
+    let grid = Grid { bits: 8, signed: false, symmetric: false };
+    for clipping in [Clipping::Mse, Clipping::Entropy] {
+        let (low, high) = range(&values, clipping, grid).unwrap();
+        assert!(low < -0.95 && high > 2.9, "{clipping}: {low} {high}");
+    }
+}
+
+/// The histogram is fine enough that what is best on it is better on the values too.
+#[test]
+fn ranges_of_activations_err_less_by_squared_error() {
+    let mut gained = 0;
+    for seed in 0..10 {
+        let (network, images) = sample(seed);
+        for grid in [
+            Grid { bits: 4, signed: false, symmetric: false },
+            Grid { bits: 2, signed: true, symmetric: false },
+            Grid { bits: 5, signed: true, symmetric: true },
+        ] {
+            let of = |clipping| measure::ranges(&network, &images, clipping, grid).unwrap();
+            let (whole, mse) = (of(Clipping::MinMax), of(Clipping::Mse));
+            for id in plain(&network) {
+                let values = values(&network, &images, id);
+                let error = |range: &[Option<Range>]| squared_error(&values, grid, range[id].unwrap());
+                let (before, after) = (error(&whole), error(&mse));
+                assert!(after <= 1.01 * before, "seed {seed}, {grid:?}, {id}: {after} after {before}");
+                gained += usize::from(after < 0.9 * before);
+            }
+        }
+    }
+    assert!(gained > 50, "{gained} ranges only are better by a tenth");
+}
+
+#[test]
+fn symmetric_encodings_have_as_many_steps_on_either_side() {
+    for (signed, zero) in [(true, 0), (false, 8)] {
+        let grid = Grid { bits: 4, signed, symmetric: true };
+        let e = grid.encode((-0.5, 1.4));
+        assert_eq!((e.scale[0], e.zero_point[0], grid.lowest(&e)), (0.2, zero, zero - 7));
+        assert_eq!((e.quantize(0, 1.4), e.quantize(0, -1.4)), (zero + 7, zero - 7));
+        assert_eq!(grid.encode((0.0, 0.0)).scale, [1.0]);
+    }
+}
+
+#[test]
+fn activations_can_be_symmetric() {
+    let (network, images) = sample(3);
+    let grid = Grid { bits: 8, signed: true, symmetric: true };
+    let calibrated = calibrate_to(network, &images, grid, MIN_MAX).unwrap();
+    for id in calibrated.integer_tensors() {
+        assert_eq!(calibrated.tensors[id].encoding.as_ref().unwrap().zero_point, [0]);
+    }
+}
+
 #[test]
 fn percentiles_of_a_list_lie_between_neighbours() {
     let values = [4.0, 1.0, 3.0, 2.0, 5.0];
@@ -190,10 +283,33 @@ fn percentiles_of_a_list_lie_between_neighbours() {
     assert_eq!(of(0.0, 100.0), (1.0, 5.0));
     assert_eq!(of(25.0, 62.5), (2.0, 3.5));
     assert_eq!(percentile(&values, Clipping::MinMax).unwrap(), (1.0, 5.0));
-    assert_eq!(percentile(&[], Clipping::PAPER).unwrap(), (0.0, 0.0));
+    for clipping in [Clipping::MinMax, Clipping::PAPER, Clipping::Mse, Clipping::Entropy] {
+        assert_eq!(range(&[], clipping, U8.grid()).unwrap(), (0.0, 0.0));
+        assert_eq!(range(&[0.0; 3], clipping, U8.grid()).unwrap(), (0.0, 0.0));
+    }
+    assert!(percentile(&values, Clipping::Mse).is_err());
+    assert!(range(&values, Clipping::Mse, Grid { bits: 9, ..U8.grid() }).is_err());
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Of weights, value for value; and no range reaches beyond the values.
+    #[test]
+    fn least_squared_error_is_no_more_than_that_of_min_max(
+        grid in any_grid(), values in proptest::collection::vec(-4f32..4.0, 1..80), scale in 1e-3f32..1e3, power in 1..4,
+    ) {
+        let values: Vec<f32> = values.iter().map(|x| x.powi(power) * scale).collect();
+        let of = |clipping| range(&values, clipping, grid).unwrap();
+        let (whole, mse) = (of(Clipping::MinMax), of(Clipping::Mse));
+        let (before, after) = (squared_error(&values, grid, whole), squared_error(&values, grid, mse));
+        prop_assert!(after <= before * (1.0 + 1e-9), "{after} after {before}");
+        for clipping in [Clipping::Mse, Clipping::Entropy, Clipping::PAPER] {
+            let (low, high) = of(clipping);
+            prop_assert!(whole.0 <= low && low <= high && high <= whole.1, "{clipping}: {low} {high} of {whole:?}");
+        }
+    }
+
     /// By one step at most, within the limits, and no value that both ranges hold is rounded otherwise.
     #[test]
     fn an_even_zero_point_moves_the_range_and_not_the_grid(

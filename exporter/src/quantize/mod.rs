@@ -15,7 +15,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{Clipping, percentile};
+use crate::calibrate::{CalibrateError, Clipping, Grid, range};
 use crate::network::{Conv2d, Dense, Encoding, Integers, Network, NetworkError, Node, Op, TensorId};
 
 pub use multiplier::{AddMultipliers, add_multipliers, clamp_limits, mean_multiplier, multiplier, table};
@@ -28,6 +28,23 @@ pub enum Scheme {
     AsymmetricPerTensor,
     /// Two's complement, zero point 0, a scale for each output channel; `-2^(bits-1)` is not used.
     SymmetricPerChannel,
+    /// Two's complement, zero point 0, one scale for the layer; `-2^(bits-1)` is not used.
+    SymmetricPerTensor,
+    /// Unsigned, a scale and zero point for each output channel. Few engines take it.
+    AsymmetricPerChannel,
+}
+
+impl Scheme {
+    /// Whether every output channel has a scale of its own.
+    pub fn is_per_channel(self) -> bool {
+        matches!(self, Self::SymmetricPerChannel | Self::AsymmetricPerChannel)
+    }
+
+    /// The integers of this width.
+    pub fn grid(self, bits: u8) -> Grid {
+        let symmetric = matches!(self, Self::SymmetricPerChannel | Self::SymmetricPerTensor);
+        Grid { bits, signed: symmetric, symmetric }
+    }
 }
 
 /// The form of the weights.
@@ -108,11 +125,16 @@ pub enum QuantizeError {
 ///
 /// # Errors
 /// [`QuantizeError`] naming the node.
-pub fn quantize(mut network: Network, weights: Weights) -> Result<Network, QuantizeError> {
+pub fn quantize(network: Network, weights: Weights) -> Result<Network, QuantizeError> {
+    quantize_each(network, |_| weights)
+}
+
+/// The same with a form of the weights for each convolution and dense layer.
+///
+/// # Errors
+/// [`QuantizeError`] naming the node.
+pub fn quantize_each(mut network: Network, weights: impl Fn(&Node) -> Weights) -> Result<Network, QuantizeError> {
     network.check()?;
-    if !(2..=8).contains(&weights.bits) {
-        return Err(QuantizeError::Parameter(format!("weights of {} bits, expected 2 to 8", weights.bits)));
-    }
     for group in network.fused() {
         let node = &network.nodes[group.head];
         if !matches!(node.op, Op::Conv2d(_) | Op::Dense(_)) {
@@ -120,6 +142,7 @@ pub fn quantize(mut network: Network, weights: Weights) -> Result<Network, Quant
         }
         let scales =
             [encoding(&network, node, node.inputs[0])?.scale[0], encoding(&network, node, group.output)?.scale[0]];
+        let weights = weights(node);
         match &mut network.nodes[group.head].op {
             Op::Conv2d(Conv2d { weight, bias, out_channels: k, integers, .. })
             | Op::Dense(Dense { weight, bias, out_features: k, integers }) => {
@@ -151,29 +174,27 @@ fn layer(
 ) -> Result<Integers, QuantizeError> {
     let bias = |k: usize| bias.map_or(0.0, |bias| bias[k]);
     let row = weight.len() / channels;
-    let range =
-        |values: &[f32]| percentile(values, weights.clipping).map_err(|e| QuantizeError::Parameter(e.to_string()));
-    let encoding = match weights.scheme {
-        Scheme::AsymmetricPerTensor => {
-            let (min, max) = range(weight)?;
-            let mut encoding = Encoding::asymmetric(weights.bits, false, min, max);
-            let least = (0..channels).map(|k| least_scale(bias(k), scales)).fold(0.0, f32::max);
-            // All zero: any scale will do, and the least one keeps most of the bias.
-            let own = if min == 0.0 && max == 0.0 { 0.0 } else { encoding.scale[0] };
-            encoding.scale[0] = own.max(least);
-            encoding
-        }
-        Scheme::SymmetricPerChannel => {
-            let mut scale = Vec::with_capacity(channels);
-            for (k, row) in weight.chunks_exact(row).enumerate() {
-                let (min, max) = range(row)?;
-                let own = min.abs().max(max.abs()) / ((1 << (weights.bits - 1)) - 1) as f32;
-                scale.push(own.max(least_scale(bias(k), scales)));
-            }
-            Encoding { bits: weights.bits, signed: true, zero_point: vec![0; channels], scale }
-        }
+    let grid = weights.scheme.grid(weights.bits);
+    // A layer's weights, or each channel's, with the channels that share a scale.
+    let encode = |values: &[f32], channels: std::ops::Range<usize>| -> Result<Encoding, CalibrateError> {
+        let (min, max) = range(values, weights.clipping, grid)?;
+        let mut encoding = grid.encode((min, max));
+        let least = channels.map(|k| least_scale(bias(k), scales)).fold(0.0, f32::max);
+        // All zero: any scale will do, and the least one keeps most of the bias.
+        let own = if min == 0.0 && max == 0.0 { 0.0 } else { encoding.scale[0] };
+        encoding.scale[0] = own.max(least);
+        Ok(encoding)
     };
-    let lowest = if weights.scheme == Scheme::SymmetricPerChannel { encoding.qmin() + 1 } else { encoding.qmin() };
+    let parameter = |e: CalibrateError| QuantizeError::Parameter(e.to_string());
+    let encoding = if weights.scheme.is_per_channel() {
+        let rows = weight.chunks_exact(row).enumerate().map(|(k, row)| encode(row, k..k + 1));
+        let rows = rows.collect::<Result<Vec<_>, _>>().map_err(parameter)?;
+        let (scale, zero_point) = rows.iter().map(|e| (e.scale[0], e.zero_point[0])).unzip();
+        Encoding { bits: weights.bits, signed: grid.signed, scale, zero_point }
+    } else {
+        encode(weight, 0..channels).map_err(parameter)?
+    };
+    let lowest = grid.lowest(&encoding);
     let quantized = |(i, &w): (usize, &f32)| encoding.quantize(i / row, w).max(lowest) as i16;
     let integer_bias = |k: usize| {
         let scale = scales[0] * encoding.channel(k).0;

@@ -69,6 +69,7 @@ fn encode(folded: &[f32], row: usize, form: Weights) -> Result<Encoding, Fault> 
                 .collect::<Result<Vec<f32>, Fault>>()?;
             Ok(Encoding { bits: form.bits, signed: true, zero_point: vec![0; scale.len()], scale })
         }
+        other => Err(Fault::Parameter(format!("weights are not trained as {other:?}, only exported so"))),
     }
 }
 
