@@ -1,8 +1,9 @@
-//! BatchNorm folded into the layer before it.
+//! BatchNorm folded into the layer before it, and Clamps in a row into one.
 //!
 //! *Enters*: a network as trained. *Leaves*: the same function without BatchNorm ([`fold`]), and what folding changed on
 //! given images ([`compare`]), which is rounding of floats and nothing else. *Refused*: a BatchNorm that does not stand
-//! right behind a convolution or dense layer whose output nobody else reads.
+//! right behind a convolution or dense layer whose output nobody else reads. Clamps stay apart where the tensor between
+//! them is read elsewhere or has an encoding of its own.
 //!
 //! With `f = gamma / sqrt(variance + epsilon)` for each channel: `w' = w * f` and `b' = (b - mean) * f + beta`, computed
 //! in f64 and rounded once.
@@ -13,7 +14,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::execute::{ExecuteError, Executor, Mode, largest};
-use crate::network::{BatchNorm, Network, NetworkError, NodeId, Op};
+use crate::network::{BatchNorm, Network, NetworkError, Node, NodeId, Op};
 
 /// Why BatchNorm cannot be folded.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,7 @@ pub enum FoldError {
 }
 
 /// The network without BatchNorm. A layer writes what its BatchNorm wrote; the tensor between them is gone. Integers
-/// that a folded layer had are dropped, since they were another weight's.
+/// that a folded layer had are dropped, since they were another weight's. Of Clamps in a row one is left.
 ///
 /// # Errors
 /// [`FoldError`] naming the BatchNorm.
@@ -78,9 +79,30 @@ pub fn fold(network: &Network) -> Result<Network, FoldError> {
         folded.nodes[before].output = node.output;
         gone[id] = true;
     }
+    for (id, node) in network.nodes.iter().enumerate() {
+        let input = node.inputs[0];
+        let alone = consumers[input].len() == 1 && input != network.output && network.tensors[input].encoding.is_none();
+        if let (&Op::Clamp { min, max }, Some(before), true) = (&node.op, producers[input], alone)
+            && let Op::Clamp { min: lower, max: upper } = folded.nodes[before].op
+        {
+            let (min, max) = compose((lower, upper), (min, max));
+            // Limits that leave one value only are not what a Clamp may have.
+            if min < max {
+                let Node { name, inputs, .. } = folded.nodes[before].clone();
+                folded.nodes[id] = Node { name, op: Op::Clamp { min, max }, inputs, output: node.output };
+                gone[before] = true;
+            }
+        }
+    }
     remove(&mut folded, &gone);
     folded.check()?;
     Ok(folded)
+}
+
+/// Limits of the one Clamp that does what `first` and then `second` do.
+pub(crate) fn compose(first: (f32, f32), second: (f32, f32)) -> (f32, f32) {
+    let limit = |value: f32| value.max(second.0).min(second.1);
+    (limit(first.0), limit(first.1))
 }
 
 /// Changes weights and bias of a layer; the channel where that fails, if it does.

@@ -118,3 +118,35 @@ fn refuses_parameters_beyond_float() {
     let text = fold(&network).unwrap_err().to_string();
     assert!(text.contains("`norm`") && text.contains("`conv`") && text.contains("channel 1"), "{text}");
 }
+
+#[test]
+fn clamps_in_a_row_become_one() {
+    const NONE: f32 = f32::INFINITY;
+    let limits = |first, second| {
+        let mut network = empty(1);
+        for (min, max) in [first, second] {
+            network.push(format!("clamp{min}"), Op::Clamp { min, max }, &[network.output]).unwrap();
+        }
+        let folded = fold(&network).unwrap();
+        folded.nodes.iter().map(|node| node.op.clone()).collect::<Vec<_>>()
+    };
+    let clamp = |min, max| Op::Clamp { min, max };
+    assert_eq!(limits((0.0, NONE), (-1.0, 6.0)), [clamp(0.0, 6.0)]);
+    assert_eq!(limits((-NONE, 3.0), (-1.0, 6.0)), [clamp(-1.0, 3.0)]);
+    // One value is left of everything: two Clamps say so, one may not.
+    assert_eq!(limits((0.0, 1.0), (2.0, 3.0)).len(), 2);
+}
+
+#[test]
+fn clamps_stay_apart_where_the_tensor_between_is_wanted() {
+    let mut network = empty(1);
+    let relu = network.push("relu", Op::RELU, &[0]).unwrap();
+    let clip = network.push("clip", Op::Clamp { min: -1.0, max: 1.0 }, &[relu]).unwrap();
+    let mut quantized = network.clone();
+    quantized.tensors[relu].encoding = Some(Encoding::per_tensor(8, false, 1.0, 0));
+    assert_eq!(fold(&quantized).unwrap(), quantized);
+    let mut read_twice = network.clone();
+    read_twice.push("add", Op::Add, &[relu, clip]).unwrap();
+    assert_eq!(fold(&read_twice).unwrap(), read_twice);
+    assert_eq!(fold(&network).unwrap().nodes.len(), 1);
+}

@@ -15,6 +15,9 @@ use super::{QuantizeError, add_multipliers, encoding, mean_multiplier, multiplie
 /// [`QuantizeError`] naming the node.
 pub fn check(network: &Network) -> Result<(), QuantizeError> {
     network.check()?;
+    if let Some(node) = network.nodes.iter().find(|node| matches!(node.op, Op::BatchNorm(_))) {
+        return Err(QuantizeError::BatchNorm { node: node.name.clone() });
+    }
     for group in network.fused() {
         let node = &network.nodes[group.head];
         for id in node.inputs.iter().chain([&group.output]) {
@@ -31,7 +34,6 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
         match &node.op {
             Op::Conv2d(conv) => layer(node, conv.integers.as_ref(), conv.weight.len(), conv.out_channels, x, y)?,
             Op::Dense(dense) => layer(node, dense.integers.as_ref(), dense.weight.len(), dense.out_features, x, y)?,
-            Op::BatchNorm(_) => return Err(QuantizeError::BatchNorm { node: node.name.clone() }),
             Op::AveragePool(pool) => mean(node, 1..=pool.window.kernel.iter().product(), x, y)?,
             Op::GlobalAveragePool => mean(node, shape.pixels()..=shape.pixels(), x, y)?,
             Op::Add => {
@@ -43,7 +45,7 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
                 let reason = format!("{} from {x:?} to {y:?}: both must share one encoding", node.op.name());
                 return Err(QuantizeError::Integers { node: node.name.clone(), reason });
             }
-            Op::MaxPool(_) | Op::Flatten | Op::Concat | Op::Clamp { .. } => {}
+            Op::MaxPool(_) | Op::Flatten | Op::Concat | Op::Clamp { .. } | Op::BatchNorm(_) => {}
         }
     }
     Ok(())

@@ -52,7 +52,13 @@ impl<'m> Import<'m> {
         let tensor = &mut self.network.tensors[x.tensor];
         let tensor = match (&tensor.encoding, x.form) {
             (_, Form::Integers) => return Err("its input is integers already".into()),
-            (Some(found), _) if *found == encoding => x.tensor,
+            (Some(found), _) if *found == encoding => {
+                // Behind an op that keeps its encoding; anything else here is another name for the same integers.
+                if node.input.first() == Some(&tensor.name) {
+                    self.name_integers(x.tensor, node);
+                }
+                x.tensor
+            }
             (Some(found), Form::Real) => {
                 let (name, found) = (&tensor.name, found.clone());
                 return Err(format!("`{name}` is quantized twice: as {found:?} and as {encoding:?}").into());
@@ -223,10 +229,8 @@ impl<'m> Import<'m> {
         };
         let (qmin, qmax) = (encoding.qmin(), encoding.qmax());
         let [lo, hi] = limits.map(|l| l.clamp(i64::from(qmin), i64::from(qmax)) as i32);
-        if [lo, hi] == [qmin, qmax] {
-            return Ok(Value::Activation(x));
-        }
-        // What lies at the limits of the encoding limits nothing.
+        // What lies at the limits of the encoding limits nothing. The Clamp stays all the same: an op of its own in a file
+        // that was written here is one again.
         let min = if lo == qmin { f32::NEG_INFINITY } else { encoding.dequantize(0, lo) };
         let max = if hi == qmax { f32::INFINITY } else { encoding.dequantize(0, hi) };
         let tensor = self.push(node, Op::Clamp { min, max }, &[Activation { form: Form::Dequantized, ..x }])?;

@@ -2,6 +2,7 @@
 //! Leaves: the same values with those Clamps part of the op before them, as the exporter makes networks; every name used
 //! once. Refuses nothing.
 
+use crate::fold::compose;
 use crate::network::{Network, NodeId, Op, TensorId};
 use crate::onnx::names::Names;
 
@@ -25,7 +26,7 @@ pub(super) fn tidy(mut network: Network, clips: &[NodeId]) -> Network {
                 if (*lower, *upper) == (f32::NEG_INFINITY, f32::INFINITY) {
                     before.name = name;
                 }
-                let limits = (lower.max(min), upper.min(max));
+                let limits = compose((*lower, *upper), (min, max));
                 // This node takes the place of both: it reads what the first read.
                 let inputs = before.inputs.clone();
                 let name = before.name.clone();
