@@ -27,6 +27,8 @@
 
 pub mod arith;
 pub mod exec;
+#[cfg(any(test, feature = "std"))]
+pub mod host;
 pub mod image;
 pub mod kernels;
 pub mod observe;

@@ -1,19 +1,17 @@
 //! A run of the network. Enters: a checked image, an arena, a picture. Leaves: the logits. Refuses: an arena that is too
 //! small, a picture of another size, integers outside the input's encoding.
 
+mod drive;
 mod error;
 mod output;
-mod step;
+pub(crate) mod step;
 
 pub use error::{RunError, SessionError};
 pub use output::Output;
 
-use crate::{
-    arith,
-    image::{Image, Tensor},
-    kernels::Kernels,
-    observe::Observer,
-};
+pub(crate) use drive::Run;
+
+use crate::{image::Image, kernels::Kernels, observe::Observer};
 
 /// An image with the memory that it runs in.
 #[derive(Debug)]
@@ -65,14 +63,8 @@ impl<'i, 'm> Session<'i, 'm> {
         pixels: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        let tables = self.image.input_tables();
-        let input = self.input(pixels)?;
-        for (pixels, input) in pixels.chunks_exact(tables.len()).zip(input.chunks_exact_mut(tables.len())) {
-            for ((table, &pixel), byte) in tables.iter().zip(pixels).zip(input) {
-                *byte = table[usize::from(pixel)];
-            }
-        }
-        Ok(self.run(observer))
+        let kernels = self.kernels;
+        self.bound().pixels(pixels, observer, |op, arena| step::run(kernels, op, arena))
     }
 
     /// Runs integers that are already what the input tensor stores, `H W C`.
@@ -92,40 +84,12 @@ impl<'i, 'm> Session<'i, 'm> {
         integers: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        let encoding = self.image.input().repr;
-        let (low, high) = arith::limits(encoding.bits, encoding.signed);
-        let input = self.input(integers)?;
-        for (index, (&byte, stored)) in integers.iter().zip(input).enumerate() {
-            let found = arith::widen(byte, encoding.signed);
-            if !(low..=high).contains(&found) {
-                return Err(RunError::InputValue { index, found, expected: [low, high] });
-            }
-            *stored = byte;
-        }
-        Ok(self.run(observer))
+        let kernels = self.kernels;
+        self.bound().quantized(integers, observer, |op, arena| step::run(kernels, op, arena))
     }
 
-    /// The input tensor's place, if `given` has its length.
-    fn input(&mut self, given: &[u8]) -> Result<&mut [u8], RunError> {
-        let range = self.image.input().range();
-        if given.len() != range.len() {
-            return Err(RunError::InputLength { found: given.len(), expected: range.len() });
-        }
-        Ok(&mut self.arena[range])
-    }
-
-    fn run(&mut self, observer: &mut impl Observer) -> Output<'i, '_> {
-        observer.input(self.tensor(self.image.input()));
-        for op in self.image.ops() {
-            observer.before(&op);
-            step::run(self.kernels, &op, self.arena);
-            observer.after(&op, self.tensor(op.output()));
-        }
-        self.tensor(self.image.output())
-    }
-
-    fn tensor(&self, tensor: Tensor<'i>) -> Output<'i, '_> {
-        Output::new(tensor, &self.arena[tensor.range()])
+    fn bound(&mut self) -> Run<'i, '_> {
+        Run { image: self.image, arena: self.arena }
     }
 }
 

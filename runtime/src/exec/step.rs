@@ -10,7 +10,7 @@ use crate::{
 };
 use core::cell::Cell;
 
-pub(super) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
+pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     match op.repr.kind {
         OpKind::Conv2d { window, groups, weights } => {
             let conv = Conv2d::new(op, window, groups, weights);
@@ -45,7 +45,7 @@ pub(super) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
 }
 
 /// The input, the output and the scratch of an op that reads one tensor and writes elsewhere.
-fn apart<'m>(op: &Op, arena: &'m mut [u8]) -> (Input<'m>, Output<'m>, &'m mut [u8]) {
+pub(crate) fn apart<'m>(op: &Op, arena: &'m mut [u8]) -> (Input<'m>, Output<'m>, &'m mut [u8]) {
     let (x, y) = (op.input(0), op.output());
     let [input, output, scratch] = arena
         .get_disjoint_mut([x.range(), y.range(), op.scratch()])
@@ -58,9 +58,10 @@ fn cells<'m>(arena: &'m [Cell<u8>], tensor: &Tensor) -> &'m [Cell<u8>] {
     &arena[tensor.range()]
 }
 
-fn add(op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut [u8]) {
+/// Constants of the Add that `op` is, given what its record says.
+pub(crate) fn add_constants(op: &Op, multipliers: [i32; 2], shift: u8) -> Add {
     let (inputs, y) = ([op.input(0), op.input(1)], op.output());
-    let add = Add {
+    Add {
         rescale: AddRescale {
             input_zero_points: inputs.map(|x| x.repr.zero_point),
             multipliers,
@@ -69,9 +70,13 @@ fn add(op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut [u8]) {
             clamp: op.clamp(),
         },
         signed: inputs.map(|x| x.repr.signed),
-    };
+    }
+}
+
+fn add(op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut [u8]) {
+    let add = add_constants(op, multipliers, shift);
     let arena = Cell::from_mut(arena).as_slice_of_cells();
-    kernels::add::run(&add, [cells(arena, &inputs[0]), cells(arena, &inputs[1])], cells(arena, &y));
+    kernels::add::run(&add, [0, 1].map(|i| cells(arena, &op.input(i))), cells(arena, &op.output()));
 }
 
 fn concat(op: &Op, tables: Span, arena: &mut [u8]) {

@@ -16,6 +16,8 @@ pub mod global_average_pool;
 pub mod lookup;
 pub mod max_pool;
 pub(crate) mod scratch;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd;
 mod window;
 
 pub use scratch::{COLUMNS, column_bytes, scratch_bytes};

@@ -4,6 +4,7 @@
 
 use crate::{
     Image, Kernels, Session,
+    host::{Executor, Isa, Prepared},
     image::repr::{OpKind, WindowRepr},
     testing::{Builder, Draw, Encoding, Layer},
 };
@@ -50,6 +51,12 @@ fn all_give(builder: Builder, x: Encoding, draw: &mut Draw, what: &str, expected
             assert_eq!(i64::from(output.integer(i)), expected, "{kernels:?}, element {i}: {what}");
         }
         assert_eq!(output.len(), expected.len(), "{what}");
+    }
+    for isa in Isa::all() {
+        let mut prepared = Prepared::with(image, Executor::Simd(isa));
+        let output = prepared.run_quantized(&bytes).unwrap();
+        let values: Vec<i64> = (0..output.len()).map(|i| output.integer(i).into()).collect();
+        assert_eq!(values, expected, "{}: {what}", isa.name());
     }
 }
 

@@ -29,6 +29,10 @@ impl From<WindowRepr> for Window {
 }
 
 impl Window {
+    /// One pixel at a time.
+    #[cfg(any(test, feature = "std"))]
+    pub(crate) const POINT: Self = Self { kernel: [1; 2], stride: [1; 2], padding: [0; 2], dilation: [1; 2] };
+
     /// Along `axis`: the input position under tap `tap` of the window at output position `out`, if it is inside an image
     /// of that size.
     #[inline]

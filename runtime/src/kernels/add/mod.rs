@@ -2,6 +2,8 @@
 //! encoding. Leaves: their sum in a third. The output may take the place of an input, so that all three are cells.
 
 mod reference;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd;
 
 use crate::arith::AddRescale;
 use core::cell::Cell;

@@ -2,6 +2,8 @@
 //! taps inside the image the multiplier `M[n]`. Leaves: for each channel the mean of each window.
 
 mod reference;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd;
 
 use super::{Input, Output, Window};
 use crate::image::Table;

@@ -4,6 +4,10 @@
 mod depthwise;
 mod portable;
 mod reference;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd_depthwise;
 
 use super::{Input, Kernels, Output, Window, scratch};
 use crate::image::{Op, Weights, repr::WeightsRepr, repr::WindowRepr};

@@ -2,6 +2,8 @@
 //! and output share one encoding, and padding never wins.
 
 mod reference;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod simd;
 
 use super::{Input, Output, Window};
 

@@ -1,0 +1,133 @@
+//! Which instructions the core has. Enters: what core and operating system report. Leaves: an [`Isa`], which nothing else
+//! can make, or a name on the command line turned into an [`Executor`]. Refused: names of what this machine does not have.
+
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::simd::{avx2::Avx2, avx512vnni::Avx512Vnni};
+use crate::kernels::{
+    Kernels,
+    simd::{Form, Kernel, Simd},
+};
+use std::{fmt, str::FromStr};
+
+/// An instruction set that this machine has: only detection makes one, so that no kernel runs where it cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
+}
+
+impl Isa {
+    /// Names of all instruction sets there are kernels for, on any machine.
+    pub const NAMES: [&'static str; 2] = ["avx2", "avx512vnni"];
+
+    /// The instruction sets of this machine, the slowest first.
+    pub fn all() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let sets = [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let sets: [Option<Set>; 0] = [];
+        sets.into_iter().flatten().map(Self).collect()
+    }
+
+    /// Its name, one of [`Self::NAMES`].
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(_) => Self::NAMES[0],
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni(_) => Self::NAMES[1],
+        }
+    }
+
+    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni(simd) => simd.vectorize(kernel),
+        }
+    }
+
+    /// How weights are packed for it: the form of elements, most blocks of a panel.
+    pub(super) fn layout(self) -> (Form, usize) {
+        struct Layout;
+        impl Kernel for Layout {
+            type Output = (Form, usize);
+
+            #[inline(always)]
+            fn run<V: Simd>(self, _: V) -> Self::Output {
+                (V::FORM, V::MAX_BLOCKS)
+            }
+        }
+        self.run(Layout)
+    }
+}
+
+/// What runs a network on this machine. All give the same integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executor {
+    /// Kernels that run on any core.
+    Plain(Kernels),
+    /// Kernels for an instruction set of this machine, with packed weights.
+    Simd(Isa),
+}
+
+impl Executor {
+    /// Everything that this machine runs, the slowest first.
+    pub fn all() -> Vec<Self> {
+        let plain = [Kernels::Reference, Kernels::Portable].map(Self::Plain);
+        plain.into_iter().chain(Isa::all().into_iter().map(Self::Simd)).collect()
+    }
+
+    /// The fastest one.
+    pub fn best() -> Self {
+        Isa::all().last().map_or(Self::Plain(Kernels::Portable), |&isa| Self::Simd(isa))
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain(Kernels::Reference) => "reference",
+            Self::Plain(Kernels::Portable) => "portable",
+            Self::Simd(isa) => isa.name(),
+        }
+    }
+}
+
+impl fmt::Display for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Executor {
+    type Err = UnknownExecutor;
+
+    fn from_str(name: &str) -> Result<Self, UnknownExecutor> {
+        Self::all().into_iter().find(|executor| executor.name() == name).ok_or_else(|| UnknownExecutor(name.to_owned()))
+    }
+}
+
+/// A name of no executor of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownExecutor(String);
+
+impl fmt::Display for UnknownExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(name) = self;
+        if Isa::NAMES.contains(&name.as_str()) {
+            write!(f, "this machine does not have the instructions of `{name}`")?;
+        } else {
+            write!(f, "there are no kernels `{name}`")?;
+        }
+        let names: Vec<&str> = Executor::all().into_iter().map(Executor::name).collect();
+        write!(f, ", expected one of {}", names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownExecutor {}

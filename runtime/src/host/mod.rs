@@ -1,0 +1,118 @@
+//! Runs on a host, with memory of its own and the fastest kernels that the machine has. Enters: a checked image. Leaves: a
+//! [`Prepared`] network, whose weights are unpacked and laid out once, and from it logits: the integers of
+//! [`Session`](crate::Session). Refuses: what a session refuses.
+//!
+//! An image has one layout for all targets; this is where a host trades a little time at loading and some memory for speed.
+
+mod isa;
+mod step;
+
+pub use isa::{Executor, Isa, UnknownExecutor};
+
+use crate::{
+    exec::{Output, Run, RunError},
+    image::Image,
+    observe::Observer,
+};
+use step::Step;
+
+/// Where arena and scratch start: at a multiple of a cache line.
+const ALIGN: usize = 64;
+
+/// A network, ready to run on this machine.
+#[derive(Debug)]
+pub struct Prepared<'i> {
+    image: Image<'i>,
+    executor: Executor,
+    steps: Vec<Step>,
+    arena: Memory,
+    scratch: Memory,
+}
+
+impl<'i> Prepared<'i> {
+    /// With the fastest kernels that this machine has.
+    pub fn new(image: Image<'i>) -> Self {
+        Self::with(image, Executor::best())
+    }
+
+    /// With the kernels of `executor`; the integers that come out are the same.
+    pub fn with(image: Image<'i>, executor: Executor) -> Self {
+        let steps: Vec<Step> = image.ops().map(|op| Step::new(executor, &op)).collect();
+        let scratch = steps.iter().map(Step::memory).max().unwrap_or_default();
+        Self { image, executor, steps, arena: Memory::new(image.arena_bytes()), scratch: Memory::new(scratch) }
+    }
+
+    /// The image.
+    pub const fn image(&self) -> Image<'i> {
+        self.image
+    }
+
+    /// The kernels.
+    pub const fn executor(&self) -> Executor {
+        self.executor
+    }
+
+    /// Runs a picture: `H W C` pixels, one byte for each channel (C = 3: red, green, blue), of the input tensor's size.
+    ///
+    /// # Errors
+    /// [`RunError::InputLength`].
+    pub fn run_pixels(&mut self, pixels: &[u8]) -> Result<Output<'i, '_>, RunError> {
+        self.run_pixels_observed(pixels, &mut ())
+    }
+
+    /// [`Self::run_pixels`], watched.
+    ///
+    /// # Errors
+    /// [`RunError::InputLength`].
+    pub fn run_pixels_observed(
+        &mut self,
+        pixels: &[u8],
+        observer: &mut impl Observer,
+    ) -> Result<Output<'i, '_>, RunError> {
+        let Self { image, steps, arena, scratch, .. } = self;
+        let run = Run { image: *image, arena: arena.bytes() };
+        run.pixels(pixels, observer, |op, arena| steps[op.index].run(op, arena, scratch.bytes()))
+    }
+
+    /// Runs integers that are already what the input tensor stores, `H W C`.
+    ///
+    /// # Errors
+    /// [`RunError::InputLength`], [`RunError::InputValue`].
+    pub fn run_quantized(&mut self, integers: &[u8]) -> Result<Output<'i, '_>, RunError> {
+        self.run_quantized_observed(integers, &mut ())
+    }
+
+    /// [`Self::run_quantized`], watched.
+    ///
+    /// # Errors
+    /// [`RunError::InputLength`], [`RunError::InputValue`].
+    pub fn run_quantized_observed(
+        &mut self,
+        integers: &[u8],
+        observer: &mut impl Observer,
+    ) -> Result<Output<'i, '_>, RunError> {
+        let Self { image, steps, arena, scratch, .. } = self;
+        let run = Run { image: *image, arena: arena.bytes() };
+        run.quantized(integers, observer, |op, arena| steps[op.index].run(op, arena, scratch.bytes()))
+    }
+}
+
+/// Bytes that start at a multiple of [`ALIGN`].
+#[derive(Debug)]
+struct Memory {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Memory {
+    fn new(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
+        Self { bytes, start, len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}

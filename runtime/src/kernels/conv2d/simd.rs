@@ -1,0 +1,92 @@
+//! The same integers with the host's vector instructions: an implicit matrix product, in which the inputs of an output pixel
+//! are read where they lie in the staged image, row of taps by row of taps, and multiplied with weights packed beforehand.
+
+use super::{Conv2d, Input, Output};
+use crate::kernels::simd::{
+    Ends, Form, LANES, Simd,
+    panel::{Panel, Piece, Pixels},
+    stage::Stage,
+};
+use core::ops::Range;
+
+/// A convolution with its weights packed.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    stage: Stage,
+    panels: Vec<Panel>,
+    /// Rows, pixels in a row of the output; one row where rows follow each other in the input as in the output.
+    out: [usize; 2],
+    /// Bytes of input between two rows, two pixels of the output.
+    step: [usize; 2],
+}
+
+impl Packed {
+    /// Packs the weights of a convolution from `x` to `y`, whose bytes do not matter, into panels of at most `max_blocks`.
+    pub(crate) fn new(
+        form: Form,
+        max_blocks: usize,
+        conv: &Conv2d,
+        x: &Input,
+        [out_h, out_w, outputs]: [usize; 3],
+    ) -> Self {
+        let window = &conv.window;
+        let [kernel_h, kernel_w] = window.kernel;
+        let (in_group, out_group) = (x.shape[2] / conv.groups, outputs / conv.groups);
+        // Neighbouring taps of all channels lie side by side, and are one piece.
+        let joined = window.dilation[1] == 1 && conv.groups == 1;
+        let taps_in_piece = if joined { kernel_w } else { 1 };
+        let len = taps_in_piece * in_group;
+        let stage = Stage::new(form, x, window, [out_h, out_w], len.is_multiple_of(form.row_elements()));
+        let element = form.element_bytes();
+        let pieces = |group: usize| -> Vec<Piece> {
+            (0..kernel_h)
+                .flat_map(|r| (0..kernel_w).step_by(taps_in_piece).map(move |s| (r, s)))
+                .map(|(r, s)| Piece {
+                    offset: r * window.dilation[0] * stage.row_bytes()
+                        + s * window.dilation[1] * stage.pixel_bytes()
+                        + group * in_group * element,
+                    first: (r * kernel_w + s) * in_group,
+                    len,
+                })
+                .collect()
+        };
+        let row_len = kernel_h * kernel_w * in_group;
+        let panels = (0..conv.groups)
+            .flat_map(|group| {
+                let pieces = pieces(group);
+                split(group * out_group..(group + 1) * out_group, max_blocks)
+                    .into_iter()
+                    .map(move |channels| Panel::new(form, x, &conv.weights, row_len, channels, &pieces))
+            })
+            .collect();
+        let step = [window.stride[0] * stage.row_bytes(), window.stride[1] * stage.pixel_bytes()];
+        let one_row = step[0] == out_w * step[1];
+        Self { stage, panels, out: if one_row { [1, out_h * out_w] } else { [out_h, out_w] }, step }
+    }
+
+    /// Bytes of memory that a run needs.
+    pub(crate) const fn memory(&self) -> usize {
+        self.stage.bytes()
+    }
+
+    /// Writes the convolution's output.
+    #[inline(always)]
+    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, memory: &mut [u8]) {
+        let staged = self.stage.run(x, memory);
+        let (channels, ends) = (y.shape[2], Ends::new(y.zero_point, y.clamp));
+        for panel in &self.panels {
+            for (row, bytes) in y.bytes.chunks_exact_mut(self.out[1] * channels).enumerate() {
+                let x = &staged.bytes[row * self.step[0]..];
+                panel.run(simd, x, self.step[1], self.out[1], &mut Pixels { bytes, channels, ends });
+            }
+        }
+    }
+}
+
+/// Ranges of channels, each as many blocks as the others or one less, at most `max_blocks`.
+fn split(channels: Range<usize>, max_blocks: usize) -> Vec<Range<usize>> {
+    let blocks = channels.len().div_ceil(LANES);
+    let panels = blocks.div_ceil(max_blocks);
+    let start = |panel: usize| (channels.start + blocks * panel / panels * LANES).min(channels.end);
+    (0..panels).map(|panel| start(panel)..start(panel + 1)).collect()
+}

@@ -1,0 +1,184 @@
+//! The same integers for a depthwise convolution, with the host's vector instructions. Taps that lie below each other are
+//! interleaved, element by element, into one line for each row of the output; there a channel's inputs fill its four bytes
+//! of a register, and each line serves all columns of taps.
+
+use super::{Conv2d, Input, Output};
+use crate::kernels::simd::{
+    Ends, Form, LANES, Row, Simd,
+    panel::{LAYERS, blocks, correction, pack},
+    stage::Stage,
+};
+
+/// A depthwise convolution with its weights packed.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    stage: Stage,
+    form: Form,
+    /// Lines, one below the other, that the taps of a column fill.
+    lines: usize,
+    /// Elements of a line, each of four bytes.
+    line: usize,
+    kernel_h: usize,
+    /// Staged rows between two taps, between two rows of the output.
+    rows: [usize; 2],
+    /// Elements of a line between two pixels of the output.
+    step: usize,
+    /// Bytes of the output that are computed together: a pixel, or several that fill a block.
+    unit: usize,
+    blocks: Vec<Block>,
+}
+
+/// [`LANES`] channels.
+#[derive(Debug)]
+struct Block {
+    /// Where in the lines the inputs start, and what they are multiplied with.
+    taps: Vec<(usize, Row)>,
+    bias: [i32; LANES],
+    multipliers: [f32; LANES],
+}
+
+impl Packed {
+    /// Packs the weights of a depthwise convolution from `x`, whose bytes do not matter, to `out` rows and columns.
+    pub(crate) fn new(form: Form, conv: &Conv2d, x: &Input, out: [usize; 2]) -> Self {
+        let window = &conv.window;
+        let [kernel_h, kernel_w] = window.kernel;
+        let channels = x.shape[2];
+        let stage = Stage::new(form, x, window, out, true);
+        let in_line = form.row_elements();
+        let lines = kernel_h.div_ceil(in_line);
+        let line = stage.row_bytes() / form.element_bytes() + LANES;
+        // A row of pixels of few channels is one of fewer pixels with a block of channels, over and over the same.
+        let unit = if window.stride[1] == 1 && LANES.is_multiple_of(channels) { LANES } else { channels };
+        let weight = |tap: usize, c: usize| conv.weights.get(tap, channels, c) - conv.weights.zero_point(c);
+        let bias = blocks(0..unit, |lane| {
+            let c = lane % channels;
+            let weights = (0..kernel_h * kernel_w).map(|tap| weight(tap, c));
+            conv.weights.bias.i32(c).wrapping_add(correction(form, x, weights))
+        });
+        let multipliers = blocks(0..unit, |lane| conv.weights.multipliers.f32(lane % channels));
+        let taps = |first: usize| {
+            let mut layers: [Vec<(usize, Row)>; LAYERS] = Default::default();
+            for (l, s) in (0..lines).flat_map(|l| (0..kernel_w).map(move |s| (l, s))) {
+                let rows = pack(form, |lane, i| {
+                    let (r, channel) = (l * in_line + i, first + lane);
+                    let inside = r < kernel_h && channel < unit;
+                    if inside { weight(r * kernel_w + s, channel % channels) } else { 0 }
+                });
+                let start = l * line + s * window.dilation[1] * channels + first;
+                for (i, (layer, row)) in layers.iter_mut().zip(rows).enumerate() {
+                    if i == 0 || row.0 != [0; 64] {
+                        layer.push((start, row));
+                    }
+                }
+            }
+            layers.into_iter().flatten().collect()
+        };
+        let blocks = bias
+            .into_iter()
+            .zip(multipliers)
+            .enumerate()
+            .map(|(i, (bias, multipliers))| Block { taps: taps(i * LANES), bias, multipliers })
+            .collect();
+        Self {
+            stage,
+            form,
+            lines,
+            line,
+            kernel_h,
+            rows: [window.dilation[0], window.stride[0]],
+            step: window.stride[1] * unit,
+            unit,
+            blocks,
+        }
+    }
+
+    /// Bytes of memory that a run needs.
+    pub(crate) const fn memory(&self) -> usize {
+        self.stage.bytes() + self.lines * self.line * 4
+    }
+
+    /// Writes the convolution's output.
+    #[inline(always)]
+    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, memory: &mut [u8]) {
+        let (stage_memory, lines) = memory.split_at_mut(self.stage.bytes());
+        let staged = self.stage.run(x, stage_memory);
+        let (lines, _) = lines[..self.lines * self.line * 4].as_chunks_mut::<4>();
+        let ends = Ends::new(y.zero_point, y.clamp);
+        let row_bytes = y.shape[1] * y.shape[2];
+        for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
+            for (l, line) in lines.chunks_exact_mut(self.line).enumerate() {
+                self.interleave(staged.bytes, oy * self.rows[1], l, line);
+            }
+            let pixels = row_bytes.div_ceil(self.unit);
+            for (i, block) in self.blocks.iter().enumerate() {
+                let (y, count) = (&mut y[i * LANES..], LANES.min(self.unit - i * LANES));
+                match pixels.min(V::SUMS) {
+                    1 => self.tiles::<V, 1>(simd, block, lines, pixels, y, count, ends),
+                    2 | 3 => self.tiles::<V, 2>(simd, block, lines, pixels, y, count, ends),
+                    4..8 => self.tiles::<V, 4>(simd, block, lines, pixels, y, count, ends),
+                    _ => self.tiles::<V, 8>(simd, block, lines, pixels, y, count, ends),
+                }
+            }
+        }
+    }
+
+    /// Fills line `l` for the taps from staged row `top` on.
+    #[inline(always)]
+    fn interleave(&self, staged: &[u8], top: usize, l: usize, line: &mut [[u8; 4]]) {
+        let in_line = self.form.row_elements();
+        // Taps below the last one have weights of 0: any row will do.
+        let row = |i: usize| {
+            let r = (l * in_line + i).min(self.kernel_h - 1);
+            &staged[(top + r * self.rows[0]) * self.stage.row_bytes()..][..self.stage.row_bytes()]
+        };
+        match self.form {
+            Form::Bytes => {
+                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+                for (line, (((&a, &b), &c), &d)) in line.iter_mut().zip(a.iter().zip(b).zip(c).zip(d)) {
+                    *line = [a, b, c, d];
+                }
+            }
+            Form::Words => {
+                let ((a, _), (b, _)) = (row(0).as_chunks::<2>(), row(1).as_chunks::<2>());
+                for (line, (&[a, b], &[c, d])) in line.iter_mut().zip(a.iter().zip(b)) {
+                    *line = [a, b, c, d];
+                }
+            }
+        }
+    }
+
+    /// A block of channels, or the first `count` of it, of all pixels of a row, in tiles of `P`; there are at least as many. The
+    /// last tile begins before the one before it ends where it must: both compute the same.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one loop of one caller")]
+    fn tiles<V: Simd, const P: usize>(
+        &self,
+        simd: V,
+        block: &Block,
+        lines: &[[u8; 4]],
+        pixels: usize,
+        y: &mut [u8],
+        count: usize,
+        ends: Ends,
+    ) {
+        for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
+            let mut sums = [simd.load(&block.bias); P];
+            for (offset, row) in &block.taps {
+                let x = &lines[offset + start * self.step..][..(P - 1) * self.step + LANES];
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    let x = x[p * self.step..][..LANES].as_flattened();
+                    *sum = simd.dot_each(*sum, x.first_chunk().expect("a block of elements"), row);
+                }
+            }
+            for (p, sum) in sums.into_iter().enumerate() {
+                let stored = simd.requantize(sum, &block.multipliers, ends);
+                let y = &mut y[(start + p) * self.unit..];
+                let count = count.min(y.len());
+                match y[..count].first_chunk_mut() {
+                    Some(y) => *y = stored,
+                    None => y[..count].copy_from_slice(&stored[..count]),
+                }
+            }
+        }
+    }
+}

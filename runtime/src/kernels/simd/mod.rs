@@ -1,0 +1,115 @@
+//! Vector instructions of the host, as values. Enters: sixteen 32-bit sums at a time and rows of packed weights. Leaves: the
+//! sums, and stored bytes. Refuses nothing; that a core lacks an instruction cannot happen, since a value of its set comes
+//! from [`detect`](crate::host::Isa::all) alone.
+//!
+//! Kernels are written once, over [`Simd`], and compiled for each instruction set by [`Simd::vectorize`]. All functions
+//! between that call and the instructions must be `inline(always)`: what is not inlined is compiled for the plain core.
+//!
+//! The unit of all sums of products is a *row*: 16 output channels times four bytes of input, that is four elements of one
+//! byte or two of two ([`Form`]).
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512vnni;
+pub(crate) mod panel;
+pub(crate) mod stage;
+pub(crate) mod tile;
+
+use super::add::simd::{CHUNK, Constants};
+
+/// Output channels that are worked on together.
+pub(crate) const LANES: usize = 16;
+
+/// Weights of four bytes of input, for [`LANES`] channels: channel by channel, in the order of the input.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Row(pub(crate) [u8; 64]);
+
+/// How elements of input and weights are given to an instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Inputs as u8, weights as i8: four to a row.
+    Bytes,
+    /// `x - zx` and `w - zw` as i16: two to a row.
+    Words,
+}
+
+impl Form {
+    /// Bytes of an element of input.
+    pub(crate) const fn element_bytes(self) -> usize {
+        match self {
+            Self::Bytes => 1,
+            Self::Words => 2,
+        }
+    }
+
+    /// Elements of input in a row.
+    pub(crate) const fn row_elements(self) -> usize {
+        4 / self.element_bytes()
+    }
+}
+
+/// What requantization needs beside the multipliers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// `lo - zy`, `hi - zy`.
+    pub(crate) clamp: [f32; 2],
+    /// `zy`, as it is stored.
+    pub(crate) zero_point: u8,
+}
+
+impl Ends {
+    /// Of an op that writes with this zero point and clamp.
+    pub(crate) fn new(zero_point: i32, clamp: [i32; 2]) -> Self {
+        Self { clamp: clamp.map(|end| (end - zero_point) as f32), zero_point: zero_point as u8 }
+    }
+}
+
+/// A piece of work that is compiled for each instruction set.
+pub(crate) trait Kernel {
+    /// What it leaves.
+    type Output;
+
+    /// Does it. Implementations are `inline(always)`.
+    fn run<V: Simd>(self, simd: V) -> Self::Output;
+}
+
+/// An instruction set that the core has.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// [`LANES`] 32-bit integers.
+    type Lanes: Copy;
+
+    /// How it wants elements.
+    const FORM: Form;
+
+    /// Blocks of [`LANES`] channels that a panel has at most: 1 to 4.
+    const MAX_BLOCKS: usize;
+
+    /// Sums of [`LANES`] channels that the registers hold beside the operands, at least [`Self::MAX_BLOCKS`].
+    const SUMS: usize;
+
+    /// Runs `kernel` compiled for this instruction set.
+    fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Integers from memory.
+    fn load(self, values: &[i32; LANES]) -> Self::Lanes;
+
+    /// `acc[k] + sum x[i] * weights[k][i]`, wrapping: the same input for all channels.
+    fn dot(self, acc: Self::Lanes, x: [u8; 4], weights: &Row) -> Self::Lanes;
+
+    /// `acc[k] + sum x[k][i] * weights[k][i]`, wrapping: each channel has its own input.
+    fn dot_each(self, acc: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes;
+
+    /// `clamp(RNE(f32(f32(acc) * M)) + zy, lo, hi)` of each lane.
+    fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES];
+
+    /// The sums of an Add.
+    fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK];
+}
+
+/// Two words as one integer, the first in the low half.
+#[cfg(target_arch = "x86_64")]
+fn pair([low, high]: [i16; 2]) -> i32 {
+    i32::from(high) << 16 | i32::from(low as u16)
+}

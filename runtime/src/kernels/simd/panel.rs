@@ -1,0 +1,196 @@
+//! Weights packed for the micro-kernel, once, when a network is prepared. Enters: the weights of an image, 8, 4 or 2 bits,
+//! with any zero points. Leaves: rows in the order in which they are multiplied, and biases to which they are added.
+//!
+//! Instructions that multiply bytes take `w - zw` as i8, which holds it in all but a few places when weights are
+//! asymmetric. What is left over there, `w - zw - clamp(w - zw, -128, 127)`, goes into rows of its own behind the others,
+//! multiplied with the same inputs a second time: a few rows more, and no sums of inputs to correct for zero points.
+
+use super::{
+    Form, LANES, Row, Simd,
+    tile::{Run, Runs, tile},
+};
+use crate::{
+    image::Weights,
+    kernels::Input,
+    kernels::simd::{Ends, stage::Staged},
+};
+use core::ops::Range;
+
+/// Neighbouring inputs of a pixel and the weights they are multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece {
+    /// Of the first input, in bytes behind the pixel's first one.
+    pub(crate) offset: usize,
+    /// Of the first weight, in its row of the image.
+    pub(crate) first: usize,
+    /// Inputs.
+    pub(crate) len: usize,
+}
+
+/// Weights of some output channels, at most [`Simd::MAX_BLOCKS`] blocks of [`LANES`].
+#[derive(Debug)]
+pub(crate) struct Panel {
+    /// Output channels.
+    channels: Range<usize>,
+    runs: Runs,
+    /// Row after row, the blocks of a row side by side.
+    rows: Vec<Row>,
+    bias: Vec<[i32; LANES]>,
+    multipliers: Vec<[f32; LANES]>,
+}
+
+/// A block's worth of numbers for each block of `channels`; 0 behind the last channel.
+pub(crate) fn blocks<T: Copy + Default>(channels: Range<usize>, number: impl Fn(usize) -> T) -> Vec<[T; LANES]> {
+    let block = |start: usize| {
+        core::array::from_fn(|lane| if start + lane < channels.end { number(start + lane) } else { T::default() })
+    };
+    channels.clone().step_by(LANES).map(block).collect()
+}
+
+/// What multiplying with stored inputs, not with `x - zx`, leaves to add: `-zx * sum (w - zw)`, wrapping.
+pub(crate) fn correction(form: Form, x: &Input, weights: impl Iterator<Item = i32>) -> i32 {
+    match form {
+        Form::Bytes => {
+            let sum = weights.fold(0i32, i32::wrapping_add);
+            i32::from(Staged::padding_byte(x)).wrapping_mul(sum).wrapping_neg()
+        }
+        Form::Words => 0,
+    }
+}
+
+/// Layers of a row: the first is always there.
+pub(crate) const LAYERS: usize = 3;
+
+/// A row of weights `w - zw` (lane, element), and what goes into rows of their own. The rows add up to the weights, each
+/// within `+-255`, so that a third one is rare, but there for 255 itself.
+pub(crate) fn pack(form: Form, weight: impl Fn(usize, usize) -> i32) -> [Row; LAYERS] {
+    let mut rows = [Row([0; 64]); LAYERS];
+    for (lane, i) in (0..LANES).flat_map(|lane| (0..form.row_elements()).map(move |i| (lane, i))) {
+        let mut rest = weight(lane, i);
+        match form {
+            Form::Bytes => {
+                for row in &mut rows {
+                    let near = rest.clamp(i8::MIN.into(), i8::MAX.into());
+                    row.0[lane * 4 + i] = near as u8;
+                    rest -= near;
+                }
+            }
+            Form::Words => rows[0].0[lane * 4 + 2 * i..][..2].copy_from_slice(&(rest as i16).to_le_bytes()),
+        }
+    }
+    rows
+}
+
+impl Panel {
+    /// Packs the weights of `channels` for the inputs `pieces` of a pixel of `x`; `row_len` weights make a row of the image.
+    pub(crate) fn new(
+        form: Form,
+        x: &Input,
+        weights: &Weights,
+        row_len: usize,
+        channels: Range<usize>,
+        pieces: &[Piece],
+    ) -> Self {
+        let weight = |k: usize, i: usize| weights.get(k, row_len, i) - weights.zero_point(k);
+        let mut layers: [(Vec<Run>, Vec<Row>); LAYERS] = Default::default();
+        for piece in pieces {
+            for (row, start) in (0..piece.len).step_by(form.row_elements()).enumerate() {
+                let blocks: Vec<[Row; LAYERS]> = channels
+                    .clone()
+                    .step_by(LANES)
+                    .map(|first| {
+                        pack(form, |lane, i| {
+                            let inside = first + lane < channels.end && start + i < piece.len;
+                            if inside { weight(first + lane, piece.first + start + i) } else { 0 }
+                        })
+                    })
+                    .collect();
+                for (i, (runs, rows)) in layers.iter_mut().enumerate() {
+                    if i == 0 || blocks.iter().any(|layers| layers[i].0 != [0; 64]) {
+                        runs.push(Run { offset: piece.offset + 4 * row, rows: 1 });
+                        rows.extend(blocks.iter().map(|layers| layers[i]));
+                    }
+                }
+            }
+        }
+        let (mut runs, mut rows) = (Runs::default(), Vec::new());
+        for (layer_runs, layer_rows) in layers {
+            layer_runs.into_iter().for_each(|run| runs.push(run));
+            rows.extend(layer_rows);
+        }
+        let bias = blocks(channels.clone(), |k| {
+            weights.bias.i32(k).wrapping_add(correction(form, x, (0..row_len).map(|i| weight(k, i))))
+        });
+        let multipliers = blocks(channels.clone(), |k| weights.multipliers.f32(k));
+        Self { channels, runs, rows, bias, multipliers }
+    }
+
+    /// Blocks of channels, `1 ..= MAX_BLOCKS`.
+    pub(crate) const fn width(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Computes `pixels` output pixels, of which the first starts at the start of `x` and the others `step` bytes apart,
+    /// and writes this panel's channels of each into `y`.
+    #[inline(always)]
+    pub(crate) fn run<V: Simd>(&self, simd: V, x: &[u8], step: usize, pixels: usize, y: &mut Pixels) {
+        match self.width() {
+            1 => self.blocks::<V, 1>(simd, x, step, pixels, y),
+            2 => self.blocks::<V, 2>(simd, x, step, pixels, y),
+            3 => self.blocks::<V, 3>(simd, x, step, pixels, y),
+            _ => self.blocks::<V, 4>(simd, x, step, pixels, y),
+        }
+    }
+
+    #[inline(always)]
+    fn blocks<V: Simd, const N: usize>(&self, simd: V, x: &[u8], step: usize, pixels: usize, y: &mut Pixels) {
+        match pixels.min(V::SUMS / N) {
+            0 => {}
+            1 => self.tiles::<V, 1, N>(simd, x, step, pixels, y),
+            2 | 3 => self.tiles::<V, 2, N>(simd, x, step, pixels, y),
+            4..8 => self.tiles::<V, 4, N>(simd, x, step, pixels, y),
+            _ => self.tiles::<V, 8, N>(simd, x, step, pixels, y),
+        }
+    }
+
+    /// In tiles of `P` pixels; there are at least as many. The last tile begins before the one before it ends where it must:
+    /// both compute the same.
+    #[inline(always)]
+    fn tiles<V: Simd, const P: usize, const N: usize>(
+        &self,
+        simd: V,
+        x: &[u8],
+        step: usize,
+        pixels: usize,
+        y: &mut Pixels,
+    ) {
+        let (Some(bias), Some(multipliers)) = (self.bias.first_chunk(), self.multipliers.first_chunk::<N>()) else {
+            unreachable!("a panel of {} blocks, not {N}", self.width());
+        };
+        let rows = self.rows.as_chunks().0;
+        for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
+            let sums = tile::<V, P, N>(simd, &x[start * step..], step, &self.runs, rows, bias);
+            for (p, sums) in sums.into_iter().enumerate() {
+                let pixel = &mut y.bytes[(start + p) * y.channels..][self.channels.clone()];
+                let (whole, part) = pixel.as_chunks_mut();
+                for (n, sum) in sums.into_iter().enumerate() {
+                    let stored = simd.requantize(sum, &multipliers[n], y.ends);
+                    match whole.get_mut(n) {
+                        Some(whole) => *whole = stored,
+                        None => part.copy_from_slice(&stored[..part.len()]),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Output pixels.
+pub(crate) struct Pixels<'y> {
+    /// From the first of them on.
+    pub(crate) bytes: &'y mut [u8],
+    /// Channels of a pixel, one byte each.
+    pub(crate) channels: usize,
+    /// Of the op.
+    pub(crate) ends: Ends,
+}

@@ -1,0 +1,120 @@
+//! Inputs as the micro-kernel reads them. Enters: a tensor in the arena. Leaves: the same with its padding around it, in the
+//! form that an instruction set wants: u8, with the top bit of signed bytes flipped, or `x - zx` as i16. Where a tensor is
+//! like that already, nothing is copied.
+
+use super::Form;
+use crate::{
+    arith::widen,
+    kernels::{Input, Window},
+};
+
+/// Bytes behind the last staged one that may be read: runs end on multiples of four bytes, and tile registers are filled
+/// by rows of up to 64.
+pub(crate) const SLACK: usize = 64;
+
+/// How the inputs of a window are staged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage {
+    form: Form,
+    /// Rows, pixels in a row.
+    size: [usize; 2],
+    padding: [usize; 2],
+    /// Bytes of a pixel.
+    pixel: usize,
+    in_place: bool,
+}
+
+/// Staged inputs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staged<'a> {
+    /// Row after row, and at least what the runs need behind.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Staged<'_> {
+    /// The byte that stands for 0.0 among staged bytes.
+    pub(crate) fn padding_byte(x: &Input) -> u8 {
+        x.zero_point as u8 ^ flip(x)
+    }
+}
+
+/// What makes a stored byte unsigned.
+const fn flip(x: &Input) -> u8 {
+    if x.signed { 0x80 } else { 0 }
+}
+
+impl Stage {
+    /// For a window that slides over `x` and makes `out` rows and pixels in a row. `whole_runs` says that no run is read beyond
+    /// its last input.
+    pub(crate) fn new(form: Form, x: &Input, window: &Window, out: [usize; 2], whole_runs: bool) -> Self {
+        let [h, w, channels] = x.shape;
+        let size = [0, 1]
+            .map(|axis| (out[axis] - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1);
+        let fits = window.padding == [0; 2] && size[0] <= h && size[1] <= w;
+        let in_place = form == Form::Bytes && !x.signed && fits && whole_runs;
+        let size = if in_place { [h, w] } else { size };
+        Self { form, size, padding: window.padding, pixel: channels * form.element_bytes(), in_place }
+    }
+
+    /// Bytes of a pixel.
+    pub(crate) const fn pixel_bytes(&self) -> usize {
+        self.pixel
+    }
+
+    /// Bytes of a row.
+    pub(crate) const fn row_bytes(&self) -> usize {
+        self.size[1] * self.pixel
+    }
+
+    /// Bytes of memory that staging takes.
+    pub(crate) const fn bytes(&self) -> usize {
+        if self.in_place { 0 } else { self.size[0] * self.row_bytes() + SLACK }
+    }
+
+    /// Stages `x` into `memory`, which has at least [`Self::bytes`].
+    #[inline(always)]
+    pub(crate) fn run<'a>(&self, x: &Input<'a>, memory: &'a mut [u8]) -> Staged<'a> {
+        if self.in_place {
+            return Staged { bytes: x.bytes };
+        }
+        let memory = &mut memory[..self.bytes()];
+        match self.form {
+            Form::Bytes if x.signed => self.fill(x, memory, [Staged::padding_byte(x)], |byte| [byte ^ 0x80]),
+            Form::Bytes => self.fill(x, memory, [Staged::padding_byte(x)], |byte| [byte]),
+            Form::Words if x.signed => {
+                self.fill(x, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
+            }
+            Form::Words => {
+                self.fill(x, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
+            }
+        }
+        Staged { bytes: memory }
+    }
+
+    #[inline(always)]
+    fn fill<const BYTES: usize>(
+        &self,
+        x: &Input,
+        memory: &mut [u8],
+        nothing: [u8; BYTES],
+        element: impl Fn(u8) -> [u8; BYTES],
+    ) {
+        let [h, w, channels] = x.shape;
+        let [top, left] = self.padding;
+        let inside = w.min(self.size[1].saturating_sub(left)) * channels;
+        for (row, memory) in memory.chunks_exact_mut(self.row_bytes().max(1)).take(self.size[0]).enumerate() {
+            let (memory, _) = memory.as_chunks_mut::<BYTES>();
+            let Some(row) = row.checked_sub(top).filter(|&row| row < h) else {
+                memory.fill(nothing);
+                continue;
+            };
+            let (before, rest) = memory.split_at_mut((left * channels).min(memory.len()));
+            let (image, after) = rest.split_at_mut(inside);
+            before.fill(nothing);
+            for (staged, &byte) in image.iter_mut().zip(&x.bytes[row * w * channels..]) {
+                *staged = element(byte);
+            }
+            after.fill(nothing);
+        }
+    }
+}
