@@ -109,6 +109,7 @@ impl Run<'_> {
             if place.quantized && place.step == 0 {
                 // A new stage: the momentum of the old one belongs to another function.
                 state.memory = Memory::new(state.model.parameters().len());
+                state.model.restrain(&self.config.simulation);
             }
             let first = (state.step % per_epoch) as usize * self.config.batch;
             self.step(&mut state, &shuffled.1[first..first + self.config.batch], epoch, &place)?;
@@ -187,6 +188,9 @@ impl Run<'_> {
         let mut gradients = cross_entropy(logits, &labels, config.label_smoothing).backward();
         let rate = config.schedule.rate(&place.stage, place.step, place.steps);
         config.optimizer.step(model, &mut state.memory, &mut gradients, rate, config.weight_decay);
+        if place.quantized {
+            model.restrain(&config.simulation);
+        }
         Ok(())
     }
 

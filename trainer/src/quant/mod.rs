@@ -6,9 +6,11 @@
 //! A weight is quantized as it will be deployed: multiplied with `gamma / sqrt(EMA(variance) + epsilon)` (Eq. 4), rounded
 //! (Eq. 1 to 3), and divided by the same factor again, so that the BatchNorm behind it can still normalize with the
 //! statistics of the batch. That equals folding with the running statistics and correcting by the batch's. The factor is
-//! a constant to the gradient; scale and shift learn through the BatchNorm.
+//! a constant to the gradient; scale and shift learn through the BatchNorm. With one scale a tensor, channels that carry
+//! nothing are kept from setting it ([`quiet`]).
 
 mod activations;
+mod quiet;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -16,6 +18,7 @@ mod weights;
 pub use activations::{Ranges, input_encoding};
 use exporter::calibrate::{Clipping, Width};
 use exporter::quantize::{Scheme, Weights};
+pub(crate) use quiet::restrain;
 use serde::{Deserialize, Serialize};
 pub use weights::{Simulated, simulate};
 

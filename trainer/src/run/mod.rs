@@ -11,10 +11,11 @@ mod parameters;
 mod tests;
 
 use crate::ops::{self, NormOptions, Quantizer, Statistics};
-use crate::quant::{QuantError, Ranges, Simulation, input_encoding, simulate};
+use crate::quant::{QuantError, Ranges, Simulation, input_encoding, restrain, simulate};
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use exporter::network::{Fused, Network, NetworkError, NodeId, Op, Window};
+use exporter::quantize::Scheme;
 pub use parameters::{Parameter, Role};
 pub(crate) use parameters::{to_tensor, to_vec};
 
@@ -274,6 +275,24 @@ impl Model {
             if tape { tensor.autodiff() } else { tensor }
         };
         Ok(ops::straight_through(weight, place(simulated.values), place(simulated.mask)))
+    }
+
+    /// Pulls the weights of channels that carry nothing back into the range of the others, where one scale serves a whole
+    /// tensor; see [`crate::quant`]. To be called whenever statistics or weights have moved; twice is as good as once.
+    pub fn restrain(&mut self, simulation: &Simulation) {
+        if simulation.weights.scheme != Scheme::AsymmetricPerTensor {
+            return;
+        }
+        for group in 0..self.groups.len() {
+            let (head, Some(norm)) = (self.groups[group].head, self.groups[group].batch_norm) else { continue };
+            let factors = self.folding_factors(norm);
+            let running = parameters::to_vec(self.running[norm].as_ref().expect("every BatchNorm has statistics"));
+            let which = self.first[head];
+            let mut weight = parameters::to_vec(&self.parameters[which].value);
+            if restrain(&mut weight, &factors, &running[factors.len()..]) {
+                self.set_parameter(which, to_tensor(&weight, &self.device));
+            }
+        }
     }
 
     /// `gamma / sqrt(running variance + epsilon)`, as folding computes it.
