@@ -101,7 +101,7 @@ impl QuantizeArguments {
 
     /// Quantizes `network`; a network that is quantized already stays as it is.
     pub(crate) fn quantize(&self, network: &Network, training: &Dataset) -> Result<Quantized> {
-        let images = training.subset(0..training.len().min(self.calibration_images as usize));
+        let images = training.sample(self.calibration_images as usize);
         let quantized = quantize_network(network, images.images(), &self.options())?;
         let ranges = match quantized.ranges {
             Ranges::Trained => "as trained".to_owned(),

@@ -1,4 +1,4 @@
-//! A training run in its folder. Enters: a net's name, a data set, a recipe, a folder. Leaves: the run's checkpoint, its curve
+//! A training run in its folder. Enters: a net's name or a checkpoint to start from, a data set, a recipe, a folder. Leaves: the run's checkpoint, its curve
 //! and, at the end, the network alone. Refused: a folder that holds a run of another recipe, unless it is to start anew.
 
 use crate::cmd::DataArguments;
@@ -15,10 +15,29 @@ use std::sync::{Arc, OnceLock};
 use trainer::fit::{self, Config, Lines, Progress, Row, Step, Trained};
 use trainer::nets::{self, Init, Task};
 
+/// What training starts from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// One of [`nets::NAMES`], with He's initialization.
+    Net(&'a str),
+    /// The network of a checkpoint.
+    Checkpoint(&'a Path),
+}
+
+impl Start<'_> {
+    /// Name of the network.
+    pub(crate) fn name(self) -> Result<String> {
+        match self {
+            Self::Net(name) => Ok(name.into()),
+            Self::Checkpoint(path) => Ok(checkpoint::load(path)?.0.name),
+        }
+    }
+}
+
 /// What is trained, on what, where.
 pub(crate) struct Job<'a> {
-    /// One of [`nets::NAMES`].
-    pub(crate) net: &'a str,
+    /// Where the parameters come from.
+    pub(crate) start: Start<'a>,
     /// The images.
     pub(crate) data: &'a DataArguments,
     /// Training images to use; all if `None`.
@@ -47,7 +66,7 @@ impl Job<'_> {
     /// Starts the run, or goes on with it.
     pub(crate) fn run(&self, recipe: &Config) -> Result<Finished> {
         let train = self.data.open(Split::Train, None)?;
-        let train = train.subset(0..self.images.unwrap_or(usize::MAX).min(train.len()));
+        let train = self.images.map_or_else(|| train.clone(), |count| train.sample(count));
         let test = self.data.open(Split::Test, Some([train.height(), train.width()]))?;
         let device = trainer::device::by_name(self.device)?;
         std::fs::create_dir_all(self.folder).with_context(|| self.folder.display().to_string())?;
@@ -57,19 +76,24 @@ impl Job<'_> {
         let stop = stop_flag()?;
         let mut progress = reporter();
         let trained = if path.exists() && !self.fresh {
-            same_recipe(&path, self.net, recipe)?;
+            same_recipe(&path, &self.start.name()?, recipe)?;
             eprintln!("going on with {}", path.display());
             fit::resume(&path, &device, &train, Some(&test), progress.as_mut(), stop)?
         } else {
-            let task = Task {
-                input: Shape::new(3, train.height(), train.width()),
-                preprocessing: Preprocessing::of(&train),
-                labels: train.classes().to_vec(),
+            let network = match self.start {
+                Start::Checkpoint(path) => checkpoint::load(path)?.0,
+                Start::Net(name) => {
+                    let task = Task {
+                        input: Shape::new(3, train.height(), train.width()),
+                        preprocessing: Preprocessing::of(&train),
+                        labels: train.classes().to_vec(),
+                    };
+                    nets::by_name(name, &task, Init::HeNormal, recipe.seed)?
+                }
             };
-            let network = nets::by_name(self.net, &task, Init::HeNormal, recipe.seed)?;
             eprintln!(
                 "{}: {} parameters, {:.1} M MAC an image, {} training images",
-                self.net,
+                network.name,
                 network.parameters(),
                 network.macs() as f64 / 1e6,
                 train.len()
@@ -81,7 +105,7 @@ impl Job<'_> {
     }
 
     fn finish(&self, trained: Trained, checkpoint: PathBuf) -> Result<Finished> {
-        let network = self.folder.join(format!("{}.safetensors", self.net));
+        let network = self.folder.join(format!("{}.safetensors", trained.network.name));
         if !trained.stopped {
             checkpoint::save(&network, &trained.network, &Default::default())?;
         }
@@ -106,7 +130,7 @@ fn same_recipe(path: &Path, net: &str, recipe: &Config) -> Result<()> {
 }
 
 /// Set by Ctrl-C: the run ends after its step, with a checkpoint.
-fn stop_flag() -> Result<&'static AtomicBool> {
+pub(crate) fn stop_flag() -> Result<&'static AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     if let Some(flag) = FLAG.get() {
         return Ok(flag);

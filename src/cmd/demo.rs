@@ -34,7 +34,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     use super::{export, sim};
     use crate::gap::{Ladder, Limits};
     use crate::model::{Bits, Preset, QuantizeArguments};
-    use crate::training::Job;
+    use crate::training::{Job, Start};
     use exporter::data::Split;
     use trainer::fit::{Config, Stage};
 
@@ -50,7 +50,8 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         quantized: Stage { epochs: 1, rate: 0.01, warmup: 0 },
         ..Config::default()
     };
-    let job = Job { net: "resnet8", data: &data, images: Some(IMAGES), folder: &a.out, fresh: false, device: "cpu" };
+    let start = Start::Net("resnet8");
+    let job = Job { start, data: &data, images: Some(IMAGES), folder: &a.out, fresh: false, device: "cpu" };
     let finished = job.run(&recipe)?;
     if finished.stopped {
         print("stopped; the same command goes on where it was\n")?;
@@ -60,7 +61,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     eprintln!("2. Folding, quantizing, writing int8 ONNX and a flash image");
     let network = crate::model::load(&finished.network)?;
     let training = data.open_for(&network, Split::Train)?;
-    let test = data.open_for(&network, Split::Test)?;
+    let test = data.open_for(&network, Split::Test)?.sample(usize::MAX);
     let how = QuantizeArguments { bits, preset: Preset::Mobile, ranges: None, calibration_images: 200 };
     let quantized = how.quantize(&network, &training)?.network;
     let written = export::write(&quantized, &a.out)?;

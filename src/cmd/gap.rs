@@ -66,7 +66,8 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = model::load(&a.model)?;
     let training = a.data.open_for(&network, Split::Train)?;
     let test = a.data.open_for(&network, Split::Test)?;
-    let test = test.subset(0..a.images.unwrap_or(usize::MAX).min(test.len()));
+    // The emulator and the op table get the first ones of it.
+    let test = test.sample(a.images.unwrap_or(usize::MAX));
     let quantized = a.quantize.quantize(&network, &training)?.network;
     let image = exporter::image::write(&quantized)?;
     let emulated = match a.no_emulator {

@@ -74,7 +74,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         eprintln!("wrote {}", path.display());
     }
     let test = a.data.open(Split::Test, Some([height, width]))?;
-    let test = test.subset(0..a.images.min(test.len()));
+    let test = test.sample(a.images);
     let options = RunOptions { count: true, count_ops: a.ops, jobs: a.emulator.jobs.into(), ..RunOptions::default() };
     let report = on_board(&firmware, &test, &options)?;
 

@@ -1,12 +1,12 @@
-//! `intact train`: trains a named net, in floats and then with quantization in the loop. Enters: a net's name, a data set, a
-//! recipe. Leaves: a folder with the run's checkpoint, its curve and the trained network. Refused: recipes out of range, and
-//! a folder whose run was started with another recipe.
+//! `intact train`: trains a named net, in floats and then with quantization in the loop. Enters: a net's name or a
+//! checkpoint, a data set, a recipe. Leaves: a folder with the run's checkpoint, its curve and the trained network.
+//! Refused: recipes out of range, and a folder whose run was started with another recipe.
 
 use super::data::DataArguments;
 use crate::Outcome;
 use crate::model::{Bits, Preset};
 use crate::terminal::print;
-use crate::training::Job;
+use crate::training::{Job, Start};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -44,8 +44,13 @@ enum ScheduleName {
 /// Train a named net, in floats and then with quantization in the loop
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// resnet8, mobilenet or vgg
-    net: String,
+    /// resnet8, mobilenet or vgg, with random weights
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    net: Option<String>,
+
+    /// Start from the network of a checkpoint instead
+    #[arg(long, value_name = "CHECKPOINT")]
+    from: Option<PathBuf>,
 
     #[command(flatten)]
     data: DataArguments,
@@ -110,14 +115,26 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 500)]
     checkpoint_every: u64,
 
+    /// Use this many training images, of all classes
+    #[arg(long, value_name = "COUNT")]
+    images: Option<usize>,
+
     /// Where to train
     #[arg(long, default_value = "cpu")]
     device: String,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let folder = a.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&a.net));
-    let job = Job { net: &a.net, data: &a.data, images: None, folder: &folder, fresh: a.fresh, device: &a.device };
+    let start = match (&a.net, &a.from) {
+        (_, Some(checkpoint)) => Start::Checkpoint(checkpoint),
+        (Some(net), None) => Start::Net(net),
+        (None, None) => unreachable!("clap asks for one of them"),
+    };
+    let folder = match &a.out {
+        Some(folder) => folder.clone(),
+        None => PathBuf::from("runs").join(start.name()?),
+    };
+    let job = Job { start, data: &a.data, images: a.images, folder: &folder, fresh: a.fresh, device: &a.device };
     let done = job.run(&a.config())?;
     if done.stopped {
         print(&format!("stopped; the same command goes on from {}\n", done.checkpoint.display()))?;

@@ -127,6 +127,19 @@ impl Dataset {
         }
     }
 
+    /// `count` images, or all if there are fewer, taken from the classes in turn: the first of each class, then the second
+    /// of each. Whatever order a data set is in, a part of it then stands for the whole.
+    pub fn sample(&self, count: usize) -> Self {
+        let mut met = vec![0usize; self.classes.len()];
+        let mut order: Vec<(usize, usize)> = Vec::with_capacity(self.len());
+        for (i, &label) in self.labels.iter().enumerate() {
+            order.push((met[usize::from(label)], i));
+            met[usize::from(label)] += 1;
+        }
+        order.sort_by_key(|&(turn, i)| (turn, self.labels[i]));
+        self.subset(order.into_iter().take(count).map(|(_, i)| i))
+    }
+
     /// Every image resized as [`super::read_image`] does.
     ///
     /// # Errors

@@ -45,6 +45,14 @@ fn a_subset_keeps_order_and_labels() {
 }
 
 #[test]
+fn a_sample_takes_the_classes_in_turn() {
+    let sorted = tiny(6).subset([0, 2, 4, 1, 3, 5]);
+    assert_eq!(sorted.sample(3).images().iter().step_by(3).copied().collect::<Vec<_>>(), [0, 3, 6]);
+    assert_eq!(sorted.sample(usize::MAX), tiny(6), "all of it, in an order of its own");
+    assert_eq!(sorted.sample(4).sample(3), sorted.sample(3));
+}
+
+#[test]
 fn the_hash_follows_the_content_alone() {
     let data = tiny(6);
     let renamed =
