@@ -1,12 +1,12 @@
 //! `intact bench`: how long the integer runtime takes on this machine. Enters: a flash image. Leaves: latency of one image
-//! (median, 5th and 95th percentile), MAC a second, and each op's share. Refused: broken images. Times are this machine's
-//! at this moment: compare two programs only in one interleaved run.
+//! (median, 5th and 95th percentile), MAC a second, and each op's share. Refused: broken images, kernels that the machine
+//! cannot run. Times are this machine's at this moment: compare two programs only in one interleaved run.
 
 use crate::Outcome;
 use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::Args;
-use runtime::exec::Session;
+use runtime::host::{Executor, Prepared};
 use runtime::image::Image;
 use runtime::observe::Timing;
 use std::path::PathBuf;
@@ -21,22 +21,25 @@ pub(crate) struct Arguments {
     /// Seconds to measure for
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     seconds: f64,
+
+    /// Kernels: `reference`, `portable` or an instruction set of this machine; the fastest if not given
+    #[arg(long, value_name = "NAME")]
+    kernels: Option<Executor>,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let bytes = std::fs::read(&a.model).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
-    let mut arena = vec![0; image.arena_bytes()];
-    let mut session = Session::new(image, &mut arena)?;
+    let mut network = Prepared::with(image, a.kernels.unwrap_or_else(Executor::best));
     // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.
     let pixels: Vec<u8> = (0..image.input().len()).map(|i| (i * 97 % 251) as u8).collect();
 
-    session.run_pixels(&pixels)?;
+    network.run_pixels(&pixels)?;
     let mut times = Vec::new();
     let start = Instant::now();
     while times.is_empty() || start.elapsed().as_secs_f64() < a.seconds {
         let begin = Instant::now();
-        session.run_pixels(&pixels)?;
+        network.run_pixels(&pixels)?;
         times.push(begin.elapsed());
     }
     times.sort_unstable();
@@ -44,7 +47,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 
     let mut timing = Timing::default();
     for _ in 0..times.len().clamp(1, 100) {
-        session.run_pixels_observed(&pixels, &mut timing)?;
+        network.run_pixels_observed(&pixels, &mut timing)?;
     }
     let total: Duration = timing.times().iter().sum();
 
@@ -61,9 +64,10 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         ]);
     }
     print(&format!(
-        "{}: {} runs, one thread\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
+        "{}: {} runs, one thread, {} kernels\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
         image.name(),
         times.len(),
+        network.executor(),
         at(0.5).as_secs_f64() * 1e6,
         at(0.05).as_secs_f64() * 1e6,
         at(0.95).as_secs_f64() * 1e6,

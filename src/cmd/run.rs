@@ -5,7 +5,7 @@ use crate::Outcome;
 use crate::terminal::{columns, print};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use runtime::exec::Session;
+use runtime::host::Prepared;
 use runtime::image::Image;
 use std::path::PathBuf;
 
@@ -29,12 +29,11 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
     let [height, width, channels] = image.input().shape();
     ensure!(channels == 3, "{}: reads {channels} channels, pictures have 3 (RGB)", a.model.display());
-    let mut arena = vec![0; image.arena_bytes()];
-    let mut session = Session::new(image, &mut arena)?;
+    let mut network = Prepared::new(image);
     let mut text = String::new();
     for path in &a.pictures {
         let pixels = exporter::data::read_image(path, height, width)?;
-        let output = session.run_pixels(&pixels)?;
+        let output = network.run_pixels(&pixels)?;
         let mut best = vec![0; a.top];
         let mut rows = vec![];
         for &class in output.top(&mut best) {

@@ -12,7 +12,7 @@ use exporter::execute::{Executor, Mode};
 use exporter::fold;
 use exporter::network::Network;
 use rayon::prelude::*;
-use runtime::exec::Session;
+use runtime::host::Prepared;
 use runtime::image::Image;
 use runtime::observe::{Checksums, first_difference};
 
@@ -147,10 +147,9 @@ impl Ladder<'_> {
         let results: Vec<(Vec<u8>, Vec<u32>)> = (0..self.data.len())
             .into_par_iter()
             .map_init(
-                || (vec![0; image.arena_bytes()], vec![0; image.ops().len()]),
-                |(arena, checksums), i| -> Result<_> {
-                    let mut session = Session::new(image, arena)?;
-                    let output = session.run_pixels_observed(self.data.image(i), &mut Checksums::new(checksums))?;
+                || (Prepared::new(image), vec![0; image.ops().len()]),
+                |(network, checksums), i| -> Result<_> {
+                    let output = network.run_pixels_observed(self.data.image(i), &mut Checksums::new(checksums))?;
                     let bytes = output.bytes().to_vec();
                     progress.add(1);
                     Ok((bytes, checksums.clone()))

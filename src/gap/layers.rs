@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use exporter::data::Dataset;
 use exporter::execute::{Executor, Mode};
 use exporter::network::{Network, TensorId};
-use runtime::exec::{Output, Session};
+use runtime::exec::Output;
+use runtime::host::Prepared;
 use runtime::image::{Image, Op};
 use runtime::observe::Observer;
 use std::collections::HashMap;
@@ -58,7 +59,7 @@ pub(super) fn walk(
         Executor::new(quantized, Mode::Simulated)?,
     );
     let mut spaces = (executors.0.workspace(), executors.1.workspace(), executors.2.workspace());
-    let mut arena = vec![0; image.arena_bytes()];
+    let mut prepared = Prepared::new(image);
     let mut gathered = vec![Gathered::default(); ops.len()];
     for index in 0..count.min(data.len()) {
         let pixels = data.image(index);
@@ -66,7 +67,7 @@ pub(super) fn walk(
         executors.1.run(pixels, &mut spaces.1)?;
         executors.2.run(pixels, &mut spaces.2)?;
         let mut taps = Taps(Vec::with_capacity(ops.len()));
-        Session::new(image, &mut arena)?.run_pixels_observed(pixels, &mut taps)?;
+        prepared.run_pixels_observed(pixels, &mut taps)?;
         for ((&id, integers), sums) in ops.iter().zip(&taps.0).zip(&mut gathered) {
             let tensor = &quantized.tensors[id];
             let encoding =
