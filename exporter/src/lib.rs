@@ -1,7 +1,9 @@
 //! PARAMETERS -> QUANTIZED NETWORK -> ONNX, FLASH IMAGE.
 pub mod calibrate;
 pub mod checkpoint;
+pub mod correct;
 pub mod data;
+pub mod equalize;
 pub mod execute;
 pub mod file;
 pub mod fold;
@@ -11,6 +13,7 @@ pub mod onnx;
 pub mod pipeline;
 pub mod plan;
 pub mod quantize;
+pub mod sensitivity;
 
 #[cfg(test)]
 mod samples;

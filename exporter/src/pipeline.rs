@@ -1,14 +1,16 @@
-//! From a trained network to its integers in one call: fold, calibrate, quantize.
+//! From a trained network to its integers in one call: fold, equalize, calibrate, quantize, correct.
 //!
 //! *Enters*: a network as trained or imported, images to calibrate on, and [`Options`]. *Leaves*: [`Quantized`]: the
-//! network that both writers read, and how far each step moved it. *Refused*: what the three passes refuse.
+//! network that both writers read, and how far each step moved it. *Refused*: what the passes refuse.
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibrate::{self, CalibrateError, Clipping, Ranges, Width};
+use crate::calibrate::{self, CalibrateError, Clipping, Grid, Ranges, Width};
+use crate::correct::{self, CorrectError, Correction};
+use crate::equalize::{self, EqualizeError, Pair};
 use crate::execute::ExecuteError;
 use crate::fold::{self, Difference, FoldError};
-use crate::network::Network;
+use crate::network::{Network, Node};
 use crate::quantize::{self, QuantizeError, Scheme, Weights};
 
 /// How a network is quantized.
@@ -16,10 +18,16 @@ use crate::quantize::{self, QuantizeError, Scheme, Weights};
 pub struct Options {
     /// Of the activations.
     pub activations: Width,
+    /// Whether their zero point is in the middle (see [`calibrate::Grid`]).
+    pub symmetric_activations: bool,
     /// Where their ranges come from. `None`: trained, if the network carries them, else minimum to maximum.
     pub ranges: Option<Ranges>,
     /// Of the weights.
     pub weights: Weights,
+    /// Whether neighbouring layers are scaled against each other first ([`equalize`]).
+    pub equalize: bool,
+    /// Whether biases take back the mean error of each channel ([`correct`]).
+    pub correct: bool,
 }
 
 impl Options {
@@ -27,8 +35,11 @@ impl Options {
     pub fn mobile(weight_bits: u8, activation_bits: u8) -> Self {
         Self {
             activations: Width { bits: activation_bits, signed: false },
+            symmetric_activations: false,
             ranges: None,
             weights: Weights { bits: weight_bits, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax },
+            equalize: false,
+            correct: false,
         }
     }
 
@@ -41,6 +52,19 @@ impl Options {
     }
 }
 
+/// A network in floats with encodings on its activations: all that does not depend on the width of the weights.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Without BatchNorm, equalized if asked for, with encodings.
+    pub network: Network,
+    /// What folding BatchNorm changed on the calibration images.
+    pub folding: Difference,
+    /// The pairs of layers that were scaled, and what that changed on the calibration images.
+    pub equalizing: Option<(Vec<Pair>, Difference)>,
+    /// Where the ranges came from.
+    pub ranges: Ranges,
+}
+
 /// A network in integers, and how it came about.
 #[derive(Clone, Debug)]
 pub struct Quantized {
@@ -48,8 +72,12 @@ pub struct Quantized {
     pub network: Network,
     /// What folding BatchNorm changed on the calibration images.
     pub folding: Difference,
+    /// The pairs of layers that were scaled, and what that changed on the calibration images.
+    pub equalizing: Option<(Vec<Pair>, Difference)>,
     /// Where the ranges came from.
     pub ranges: Ranges,
+    /// What bias correction did, layer by layer; empty without it.
+    pub corrections: Vec<Correction>,
 }
 
 /// Why a network cannot be quantized.
@@ -67,6 +95,12 @@ pub enum PipelineError {
     /// Integers cannot be had.
     #[error(transparent)]
     Quantize(#[from] QuantizeError),
+    /// Layers cannot be scaled against each other.
+    #[error(transparent)]
+    Equalize(#[from] EqualizeError),
+    /// Biases cannot be corrected.
+    #[error(transparent)]
+    Correct(#[from] CorrectError),
 }
 
 /// Folds BatchNorm, finds ranges and quantizes. `images` is `N H W C` bytes, at least one image.
@@ -74,10 +108,46 @@ pub enum PipelineError {
 /// # Errors
 /// [`PipelineError`] naming node or tensor.
 pub fn quantize_network(network: &Network, images: &[u8], options: &Options) -> Result<Quantized, PipelineError> {
-    let folded = fold::fold(network)?;
+    prepare(network, images, options)?.quantize(images, options, |_| options.weights.bits, || {})
+}
+
+/// Folds BatchNorm, equalizes if asked for, and finds ranges.
+///
+/// # Errors
+/// [`PipelineError`] naming node or tensor.
+pub fn prepare(network: &Network, images: &[u8], options: &Options) -> Result<Prepared, PipelineError> {
+    let mut folded = fold::fold(network)?;
     let folding = fold::compare(network, &folded, images)?;
+    let mut equalizing = None;
+    if options.equalize {
+        let (equalized, pairs) = equalize::equalize(folded.clone())?;
+        let difference = fold::compare(&folded, &equalized, images)?;
+        (folded, equalizing) = (equalized, Some((pairs, difference)));
+    }
     let default = if calibrate::is_trained(&folded) { Ranges::Trained } else { Ranges::Measured(Clipping::MinMax) };
     let ranges = options.ranges.unwrap_or(default);
-    let calibrated = calibrate::calibrate(folded, images, options.activations, ranges)?;
-    Ok(Quantized { network: quantize::quantize(calibrated, options.weights)?, folding, ranges })
+    let grid = Grid { symmetric: options.symmetric_activations, ..options.activations.grid() };
+    Ok(Prepared { network: calibrate::calibrate_to(folded, images, grid, ranges)?, folding, equalizing, ranges })
+}
+
+impl Prepared {
+    /// Quantizes each layer to `bits` of weights, and corrects biases if `options` asks for it: then `progress` is
+    /// called after each layer.
+    ///
+    /// # Errors
+    /// [`PipelineError`] naming node or tensor.
+    pub fn quantize(
+        self,
+        images: &[u8],
+        options: &Options,
+        bits: impl Fn(&Node) -> u8,
+        progress: impl Fn(),
+    ) -> Result<Quantized, PipelineError> {
+        let weights = |node: &Node| Weights { bits: bits(node), ..options.weights };
+        let network = quantize::quantize_each(self.network, weights)?;
+        let (network, corrections) =
+            if options.correct { correct::correct(network, images, weights, progress)? } else { (network, Vec::new()) };
+        let Self { folding, equalizing, ranges, .. } = self;
+        Ok(Quantized { network, folding, equalizing, ranges, corrections })
+    }
 }

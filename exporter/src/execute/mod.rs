@@ -32,6 +32,9 @@ pub enum Mode {
     /// (`Quantize()` of Eq. 1 to 4, then back). Biases stay in float. Needs BatchNorm folded, and encodings and integers
     /// everywhere.
     Simulated,
+    /// The network as it is, halfway: what has an encoding or integers is simulated, the rest is float. For the effect of
+    /// one layer's quantization alone.
+    Partial,
 }
 
 /// Why a network cannot be run.
@@ -135,6 +138,9 @@ impl<'n> Executor<'n> {
                 let missing = || ExecuteError::NoEncoding { tensor: tensor.name.clone() };
                 fakes[id] = Some(Fake::new(tensor.encoding.as_ref().ok_or_else(missing)?));
             }
+        }
+        if mode == Mode::Partial {
+            fakes = network.tensors.iter().map(|tensor| tensor.encoding.as_ref().map(Fake::new)).collect();
         }
         let mut scratch = 0;
         let mut steps = Vec::with_capacity(network.nodes.len());
@@ -279,9 +285,9 @@ fn weights<'n>(
     mode: Mode,
 ) -> Result<Cow<'n, [f32]>, ExecuteError> {
     match (mode, integers) {
-        (Mode::Float, _) => Ok(Cow::Borrowed(float)),
+        (Mode::Float, _) | (Mode::Partial, None) => Ok(Cow::Borrowed(float)),
         (Mode::Simulated, None) => Err(ExecuteError::NoIntegers { node: node.name.clone() }),
-        (Mode::Simulated, Some(integers)) => {
+        (Mode::Simulated | Mode::Partial, Some(integers)) => {
             Ok(Cow::Owned(dequantize(&integers.encoding, &integers.weight, out_channels)))
         }
     }
