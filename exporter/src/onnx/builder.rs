@@ -23,6 +23,24 @@ pub(super) enum Element {
     I8 = 3,
     I32 = 6,
     I64 = 7,
+    /// Since opset 21. These four are packed in `raw_data`, the first element in the low bits.
+    U4 = 21,
+    I4 = 22,
+    /// Since opset 25.
+    U2 = 25,
+    I2 = 26,
+}
+
+impl Element {
+    fn bits(self) -> usize {
+        match self {
+            Self::U2 | Self::I2 => 2,
+            Self::U4 | Self::I4 => 4,
+            Self::U8 | Self::I8 => 8,
+            Self::F32 | Self::I32 => 32,
+            Self::I64 => 64,
+        }
+    }
 }
 
 /// One extent of a value.
@@ -40,6 +58,7 @@ pub(super) enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
+    Text(&'static str),
 }
 
 /// A graph in the making. Names that are asked for twice get a number behind them.
@@ -82,12 +101,10 @@ impl Builder {
 
     /// Adds integers, each within the limits of `element`, and returns the name they got. No `dims`: a scalar.
     pub(super) fn integers(&mut self, wanted: &str, element: Element, dims: &[usize], values: &[i64]) -> String {
-        let width = match element {
-            Element::U8 | Element::I8 => 1,
-            Element::I32 | Element::F32 => 4,
-            Element::I64 => 8,
+        let raw = match element.bits() {
+            bits @ (2 | 4) => packed(values, bits),
+            bits => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bits / 8)).collect(),
         };
-        let raw = values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect();
         self.initializer(wanted, element, dims, raw)
     }
 
@@ -144,6 +161,13 @@ impl Builder {
     }
 }
 
+/// `bits` (2 or 4) of each value, the first in the low bits of the first byte; the last byte is filled with zeros.
+pub(super) fn packed(values: &[i64], bits: usize) -> Vec<u8> {
+    let mask = (1 << bits) - 1;
+    let byte = |part: &[i64]| part.iter().rev().fold(0, |byte, &v| byte << bits | (v & mask)) as u8;
+    values.chunks(8 / bits).map(byte).collect()
+}
+
 fn value_info(name: &str, element: Element, dims: &[Dim]) -> ValueInfoProto {
     let dim = |dim: &Dim| {
         let value = match *dim {
@@ -170,5 +194,6 @@ fn attribute((name, value): (&'static str, Attribute)) -> AttributeProto {
         Attribute::Int(i) => AttributeProto { i, ..kind(AttributeType::INT) },
         Attribute::Ints(ints) => AttributeProto { ints, ..kind(AttributeType::INTS) },
         Attribute::Float(f) => AttributeProto { f, ..kind(AttributeType::FLOAT) },
+        Attribute::Text(s) => AttributeProto { s: s.into(), ..kind(AttributeType::STRING) },
     }
 }

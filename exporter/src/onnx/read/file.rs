@@ -13,6 +13,23 @@ pub(in crate::onnx) const UINT8: i32 = 2;
 pub(in crate::onnx) const INT8: i32 = 3;
 pub(in crate::onnx) const INT32: i32 = 6;
 pub(in crate::onnx) const INT64: i32 = 7;
+pub(in crate::onnx) const UINT4: i32 = 21;
+pub(in crate::onnx) const INT4: i32 = 22;
+pub(in crate::onnx) const UINT2: i32 = 25;
+pub(in crate::onnx) const INT2: i32 = 26;
+
+/// Bits and signedness of a type that activations and weights can have.
+pub(in crate::onnx) fn width(data_type: i32) -> Option<(u8, bool)> {
+    Some(match data_type {
+        UINT8 => (8, false),
+        INT8 => (8, true),
+        UINT4 => (4, false),
+        INT4 => (4, true),
+        UINT2 => (2, false),
+        INT2 => (2, true),
+        _ => return None,
+    })
+}
 
 /// Decodes a model. The error is text.
 pub(in crate::onnx) fn decode(bytes: &[u8]) -> Result<ModelProto, String> {
@@ -55,6 +72,15 @@ fn check_constant(tensor: &TensorProto) -> Result<(), String> {
         FLOAT => tensor.float_data.len(),
         INT64 => tensor.int64_data.len(),
         UINT8 | INT8 | INT32 => tensor.int32_data.len(),
+        // Packed bytes, one an entry.
+        UINT4 | INT4 | UINT2 | INT2 => {
+            let entries = (expected as u128 * bits).div_ceil(8);
+            if tensor.int32_data.len() as u128 != entries {
+                let found = tensor.int32_data.len();
+                return Err(format!("{found} packed bytes of data, expected {entries} for {:?}", tensor.dims));
+            }
+            return Ok(());
+        }
         _ => return Ok(()),
     };
     if found != expected {
@@ -77,8 +103,8 @@ pub(in crate::onnx) fn is_external(tensor: &TensorProto) -> bool {
 /// Bits of one element in `raw_data`, for the types whose size is known here.
 pub(in crate::onnx) fn element_bits(data_type: i32) -> Option<u128> {
     Some(match data_type {
-        25 | 26 => 2,
-        21..=23 => 4,
+        UINT2 | INT2 => 2,
+        UINT4 | INT4 | 23 => 4,
         UINT8 | INT8 | 9 | 17..=20 => 8,
         4 | 5 | 10 | 16 => 16,
         FLOAT | INT32 | 12 => 32,
@@ -93,8 +119,8 @@ pub(in crate::onnx) fn type_name(data_type: i32) -> String {
     match data_type {
         // Newer than the types that tract knows.
         24 => "FLOAT8E8M0".into(),
-        25 => "UINT2".into(),
-        26 => "INT2".into(),
+        UINT2 => "UINT2".into(),
+        INT2 => "INT2".into(),
         _ => tract_onnx::pb::tensor_proto::DataType::try_from(data_type)
             .map_or_else(|_| format!("type {data_type}"), |t| t.as_str_name().into()),
     }
@@ -121,8 +147,18 @@ pub(in crate::onnx) fn floats(tensor: &TensorProto) -> Result<Vec<f32>, String> 
 
 /// Elements of a checked integer constant. The error is text.
 pub(in crate::onnx) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String> {
-    usable(tensor, &[UINT8, INT8, INT32, INT64])?;
+    usable(tensor, &[UINT8, INT8, INT32, INT64, UINT4, INT4, UINT2, INT2])?;
     let raw = &tensor.raw_data;
+    if let Some((bits @ (2 | 4), signed)) = width(tensor.data_type) {
+        let typed = tensor.int32_data.iter().map(|&v| v as u8);
+        let bytes: Vec<u8> = if raw.is_empty() { typed.collect() } else { raw.clone() };
+        let each = 8 / usize::from(bits);
+        let element = |i: usize| {
+            let pattern = bytes[i / each] >> (i % each * usize::from(bits)) & ((1 << bits) - 1);
+            i64::from(pattern) - if signed && pattern >> (bits - 1) == 1 { 1 << bits } else { 0 }
+        };
+        return Ok((0..elements(tensor)?).map(element).collect());
+    }
     Ok(match tensor.data_type {
         // In typed fields every integer type but the 64 bit one is stored as i32.
         INT64 if raw.is_empty() => tensor.int64_data.clone(),

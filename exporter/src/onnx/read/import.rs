@@ -2,7 +2,7 @@
 //! hold. Refuses: operators that are not in the table of [`Import::node`].
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
@@ -88,11 +88,15 @@ pub(super) struct Import<'m> {
     pub(super) quantized: bool,
     /// For each tensor the first node that reads it in [`Form::Real`].
     pub(super) real_reader: BTreeMap<TensorId, NodeId>,
+    /// Of constants that nodes have made, bits of each element that are in use.
+    pub(super) used_bits: HashMap<&'m str, u8>,
+    /// Integers whose encoding the QuantizeLinear that gives them has brought.
+    pub(super) fresh: HashSet<&'m str>,
     /// The Clamps that come from a Clip of integers.
     pub(super) integer_clips: Vec<NodeId>,
     /// Element type of the graph's input.
     pub(super) input_type: i32,
-    names: Names,
+    pub(super) names: Names,
 }
 
 impl<'m> Import<'m> {
@@ -116,6 +120,8 @@ impl<'m> Import<'m> {
             budget,
             quantized,
             real_reader: BTreeMap::new(),
+            used_bits: HashMap::new(),
+            fresh: HashSet::new(),
             integer_clips: Vec::new(),
             input_type: super::file::FLOAT,
             names: Names::default(),
@@ -138,6 +144,9 @@ impl<'m> Import<'m> {
                 "Add" => self.add(node),
                 "AveragePool" | "MaxPool" => self.pool(node),
                 "BatchNormalization" => self.batch_normalization(node),
+                "BitShift" => self.bit_shift(node),
+                "BitwiseAnd" => self.bitwise_and(node),
+                "Cast" => self.cast(node),
                 "Clip" | "Relu" => self.clamp(node),
                 "Concat" => self.concat(node),
                 "Constant" => self.constant(node),
@@ -145,12 +154,15 @@ impl<'m> Import<'m> {
                 "DequantizeLinear" => self.dequantize_linear(node),
                 "Dropout" | "Identity" => self.identity(node),
                 "Flatten" => self.flatten(node),
+                "Gather" => self.gather(node),
                 "Gemm" => self.gemm(node),
                 "GlobalAveragePool" => self.global_average_pool(node),
                 "MatMul" => self.mat_mul(node),
                 "QuantizeLinear" => self.quantize_linear(node),
                 "ReduceMean" => self.reduce_mean(node),
+                "Reshape" if self.is_constant(node, 0) => self.reshape_constant(node),
                 "Reshape" => self.reshape(node),
+                "Slice" => self.slice(node),
                 "Softmax" => self.softmax(node),
                 "Squeeze" => self.squeeze(node),
                 "Transpose" => self.transpose(node),
@@ -173,6 +185,7 @@ impl<'m> Import<'m> {
             return Err(format!("node `{place}` ({}) has no output", node.op_type));
         };
         self.define(first, value)?;
+        self.release(node);
         for other in others.iter().filter(|o| !o.is_empty()) {
             if self.readers.contains_key(other.as_str()) {
                 let reason = format!("its output `{other}` is read; only the first output is supported");

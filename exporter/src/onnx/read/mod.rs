@@ -14,9 +14,12 @@
 //! | MaxPool, AveragePool, GlobalAveragePool, ReduceMean over height and width | the pools |
 //! | Add, Concat of channels, Flatten | the same |
 //! | QuantizeLinear, DequantizeLinear | encodings and integers; between two encodings, a `Clamp` without limits |
+//! | Clip of integers right behind QuantizeLinear, at the ends of a narrower width | that width |
+//! | BitShift, BitwiseAnd, Cast, Gather, Slice, Reshape of constants | weights of 4 and 2 bits, packed in bytes |
 //! | Reshape, Squeeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
 //! | Softmax at the end | nothing: the network ends with the logits |
 
+mod constants;
 pub(super) mod file;
 mod import;
 mod layers;
@@ -84,7 +87,9 @@ pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported,
     let name = if graph.name.is_empty() { "imported" } else { &graph.name };
     let nothing = Preprocessing { mean: Vec::new(), std: Vec::new() };
     let network = Network::new(name, Shape::new(1, 1, 1), nothing, Vec::new());
-    let mut import = Import::new(graph, opset, network, 4 * bytes.len());
+    // A byte holds up to four weights, and each is there up to four times: unpacked before and after a step, as it is
+    // stored, and as a float.
+    let mut import = Import::new(graph, opset, network, 16 * bytes.len());
     let value = import.graph_input(input).unwrap_or_else(|reason| {
         findings.push(Finding { place: format!("input `{}`", input.name), op: String::new(), reason });
         Value::Missing

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::file::{INT8, INT32, UINT8, dims, floats, type_name};
+use super::file::{INT32, dims, floats, type_name, width};
 use super::import::{Activation, Fault, Form, Import, Value};
 use crate::network::{Encoding, Integers};
 
@@ -15,8 +15,10 @@ use crate::network::{Encoding, Integers};
 pub(super) struct Stored {
     pub(super) dims: Vec<usize>,
     pub(super) values: Rc<Vec<i32>>,
-    /// [`UINT8`], [`INT8`] or [`INT32`].
+    /// [`INT32`], or one that [`width`] knows.
     pub(super) data_type: i32,
+    /// Bits in use, at most those of the type.
+    pub(super) bits: u8,
     /// One, or one for each index of `axis`.
     pub(super) scale: Vec<f32>,
     /// As many as there are scales.
@@ -241,9 +243,9 @@ impl<'m> Import<'m> {
 
 /// The encoding of stored weights whose first axis are the output channels.
 fn weight_encoding(stored: &Stored) -> Result<Encoding, Fault> {
-    if ![UINT8, INT8].contains(&stored.data_type) {
-        return Err(format!("weights of type {}, expected UINT8 or INT8", type_name(stored.data_type)).into());
-    }
+    let Some((_, signed)) = width(stored.data_type) else {
+        return Err(format!("weights of type {}, expected 8, 4 or 2 bit", type_name(stored.data_type)).into());
+    };
     let per_channel = stored.scale.len() > 1;
     if per_channel && (stored.axis != 0 || stored.scale.len() != stored.dims[0]) {
         let (scales, axis, dims) = (stored.scale.len(), stored.axis, &stored.dims);
@@ -253,8 +255,8 @@ fn weight_encoding(stored: &Stored) -> Result<Encoding, Fault> {
         );
     }
     Ok(Encoding {
-        bits: 8,
-        signed: stored.data_type == INT8,
+        bits: stored.bits.max(2),
+        signed,
         scale: stored.scale.clone(),
         zero_point: stored.zero_point.clone(),
     })

@@ -1,13 +1,13 @@
 //! QuantizeLinear, DequantizeLinear (opset 10 to 25) and Clip of integers. Enters: their scales and zero points. Leaves:
 //! encodings of tensors, constants of integers, and a Clamp where a tensor goes from one encoding to another. Refuses:
-//! types other than 8 bit (bias: 32 bit), blocks, scales that are computed or differ by channel of an activation, and
+//! types other than 8, 4 and 2 bit (bias: 32 bit), blocks, scales that are computed or differ by channel of an activation, and
 //! files that quantize in parts only.
 
 use std::rc::Rc;
 
 use tract_onnx::pb::NodeProto;
 
-use super::file::{FLOAT, INT8, INT32, UINT8, dims, floats, integers, node_name, type_name};
+use super::file::{FLOAT, INT8, INT32, UINT8, dims, floats, integers, node_name, type_name, width};
 use super::import::{Activation, Fault, Form, Import, Value, attributes};
 use super::parameters::{Stored, stored_values};
 use crate::network::{Encoding, Op, TensorId};
@@ -25,11 +25,9 @@ struct Scales {
 impl Scales {
     /// As the encoding of an activation.
     fn encoding(&self, data_type: i32) -> Result<Encoding, Fault> {
-        if ![UINT8, INT8].contains(&data_type) {
-            return Err(format!("type {}, expected UINT8 or INT8", type_name(data_type)).into());
-        }
+        let (bits, signed) = expect_width(data_type)?;
         match (&self.scale[..], &self.zero_point[..]) {
-            (&[scale], &[zero_point]) => Ok(Encoding::per_tensor(8, data_type == INT8, scale, zero_point)),
+            (&[scale], &[zero_point]) => Ok(Encoding::per_tensor(bits, signed, scale, zero_point)),
             _ => Err(format!("{} scales for an activation, expected one", self.scale.len()).into()),
         }
     }
@@ -52,13 +50,15 @@ impl<'m> Import<'m> {
         let tensor = &mut self.network.tensors[x.tensor];
         let tensor = match (&tensor.encoding, x.form) {
             (_, Form::Integers) => return Err("its input is integers already".into()),
-            (Some(found), _) if *found == encoding => {
+            // What is in a narrower encoding stays in it.
+            (Some(found), Form::Dequantized) if is_within(found, &encoding) => {
                 // Behind an op that keeps its encoding; anything else here is another name for the same integers.
                 if node.input.first() == Some(&tensor.name) {
                     self.name_integers(x.tensor, node);
                 }
                 x.tensor
             }
+            (Some(found), Form::Real) if *found == encoding => x.tensor,
             (Some(found), Form::Real) => {
                 let (name, found) = (&tensor.name, found.clone());
                 return Err(format!("`{name}` is quantized twice: as {found:?} and as {encoding:?}").into());
@@ -66,9 +66,13 @@ impl<'m> Import<'m> {
             (None, _) => {
                 tensor.encoding = Some(encoding);
                 self.name_integers(x.tensor, node);
+                self.fresh.extend(node.output.first().map(String::as_str));
                 x.tensor
             }
-            (Some(_), Form::Dequantized) => self.push_requantization(node, x, encoding)?,
+            (Some(_), Form::Dequantized) => {
+                self.fresh.extend(node.output.first().map(String::as_str));
+                self.push_requantization(node, x, encoding)?
+            }
         };
         Ok(Value::Activation(Activation { tensor, form: Form::Integers, ..x }))
     }
@@ -86,9 +90,12 @@ impl<'m> Import<'m> {
             }
             Some(Value::Constant(constant)) => {
                 let (data_type, dims) = (constant.data_type, dims(constant));
-                if ![UINT8, INT8, INT32].contains(&data_type) {
-                    return Err(format!("type {}, expected UINT8, INT8 or INT32", type_name(data_type)).into());
-                }
+                let all = width(data_type).map(|(bits, _)| bits);
+                let Some(all) = all.or((data_type == INT32).then_some(32)) else {
+                    return Err(format!("type {}, expected INT32, or 8, 4 or 2 bit", type_name(data_type)).into());
+                };
+                let bits =
+                    node.input.first().and_then(|name| self.used_bits.get(name.as_str())).copied().unwrap_or(all);
                 let values = Rc::new(stored_values(constant)?);
                 self.charge(values.len())?;
                 let Scales { scale, zero_point, data_type: declared } = self.scales(node)?;
@@ -100,6 +107,7 @@ impl<'m> Import<'m> {
                     dims,
                     values,
                     data_type,
+                    bits,
                     scale,
                     zero_point,
                     axis,
@@ -114,18 +122,19 @@ impl<'m> Import<'m> {
         }
         let scales = self.scales(node)?;
         let tensor = &mut self.network.tensors[x.tensor];
-        let data_type = match &tensor.encoding {
+        // The graph's own input has no encoding until here.
+        let known = match &tensor.encoding {
             Some(encoding) if encoding.signed => INT8,
             Some(_) => UINT8,
-            // The graph's own input has no encoding until here.
             None => self.input_type,
         };
-        if scales.data_type.is_some_and(|declared| declared != data_type) {
+        let data_type = scales.data_type.unwrap_or(known);
+        if width(data_type).map(|(_, signed)| signed) != width(known).map(|(_, signed)| signed) {
             return Err(Fault::Damaged("its zero point and its input differ in type".into()));
         }
         let encoding = scales.encoding(data_type)?;
         match &tensor.encoding {
-            Some(found) if *found == encoding => {}
+            Some(found) if is_within(found, &encoding) => {}
             Some(found) => {
                 let name = &tensor.name;
                 return Err(format!("`{name}` was quantized as {found:?} and is dequantized as {encoding:?}").into());
@@ -145,20 +154,18 @@ impl<'m> Import<'m> {
     ) -> Result<Value<'m>, Fault> {
         let Some(Value::Constant(constant)) = self.input(node, 0) else { return Err(Fault::Downstream) };
         let (dims, floats) = (dims(constant), floats(constant)?);
-        if ![UINT8, INT8].contains(&data_type) {
-            return Err(format!("type {}, expected UINT8 or INT8", type_name(data_type)).into());
-        }
+        let (bits, signed) = expect_width(data_type)?;
         self.charge(floats.len())?;
         let Scales { scale, zero_point, .. } = scales;
         let axis = along(axis, &dims, scale.len())?;
-        let encoding = Encoding { bits: 8, signed: data_type == INT8, scale, zero_point };
+        let encoding = Encoding { bits, signed, scale, zero_point };
         // Elements that share an index of `axis` lie `inner` at a time, `channels` times, again and again.
         let inner: usize = dims.iter().skip(axis + 1).product();
         let channels = encoding.scale.len();
         let quantize = |(i, &v): (usize, &f32)| encoding.quantize(i / inner.max(1) % channels, v);
         let values = Rc::new(floats.iter().enumerate().map(quantize).collect());
         let Encoding { scale, zero_point, .. } = encoding;
-        Ok(Value::Stored(Stored { dims, values, data_type, scale, zero_point, axis, dequantized: false }))
+        Ok(Value::Stored(Stored { dims, values, data_type, bits, scale, zero_point, axis, dequantized: false }))
     }
 
     /// Inputs 1 and 2 of QuantizeLinear or DequantizeLinear.
@@ -185,9 +192,8 @@ impl<'m> Import<'m> {
             return Ok(Scales { zero_point: vec![0; scale.len()], scale, data_type: None });
         };
         let data_type = zero_point.data_type;
-        if ![UINT8, INT8, INT32].contains(&data_type) {
-            let reason = "8 bit (bias: INT32) is supported";
-            return Err(format!("type {}; {reason}", type_name(data_type)).into());
+        if data_type != INT32 {
+            expect_width(data_type)?;
         }
         let zero_point: Vec<i32> = integers(zero_point)?.into_iter().map(|z| z as i32).collect();
         if zero_point.len() != scale.len() {
@@ -227,6 +233,18 @@ impl<'m> Import<'m> {
         let Some(encoding) = self.network.tensors[x.tensor].encoding.clone() else {
             return Err("clips integers whose scale is not known yet".into());
         };
+        if let Some(narrow) = self.narrower(node, &encoding, limits) {
+            let tensor = x.tensor;
+            self.network.tensors[tensor].encoding = Some(narrow);
+            self.name_integers(tensor, node);
+            // From one encoding to another: the Clip is the last node of the op.
+            if let Some(last) = self.network.nodes.last_mut().filter(|last| last.output == tensor)
+                && let Op::Clamp { min: f32::NEG_INFINITY, max: f32::INFINITY } = last.op
+            {
+                last.name = self.names.unused(node_name(node));
+            }
+            return Ok(Value::Activation(x));
+        }
         let (qmin, qmax) = (encoding.qmin(), encoding.qmax());
         let [lo, hi] = limits.map(|l| l.clamp(i64::from(qmin), i64::from(qmax)) as i32);
         // What lies at the limits of the encoding limits nothing. The Clamp stays all the same: an op of its own in a file
@@ -238,6 +256,23 @@ impl<'m> Import<'m> {
         self.name_integers(tensor, node);
         self.integer_clips.push(self.network.nodes.len() - 1);
         Ok(Value::Activation(Activation { tensor, ..x }))
+    }
+
+    /// The encoding of fewer bits that a Clip right behind QuantizeLinear makes of `encoding`, if nobody else reads what is
+    /// clipped and the limits are that encoding's. (A tensor of 8 bit with just these limits reads the same: its integers
+    /// are.)
+    fn narrower(&self, node: &NodeProto, encoding: &Encoding, limits: [i64; 2]) -> Option<Encoding> {
+        let from = node.input.first()?.as_str();
+        let alone = self.readers.get(from).is_some_and(|readers| readers.len() == 1)
+            && self.graph.output.iter().all(|output| output.name != from);
+        if !alone || !self.fresh.contains(from) {
+            return None;
+        }
+        let zero_point = encoding.zero_point[0];
+        (2..encoding.bits).map(|bits| Encoding { bits, ..encoding.clone() }).find(|narrow| {
+            let (low, high) = (narrow.qmin(), narrow.qmax());
+            [low, high].map(i64::from) == limits && (low..=high).contains(&zero_point)
+        })
     }
 
     /// After the last node of a quantized file: is everything quantized?
@@ -276,14 +311,23 @@ impl<'m> Import<'m> {
     }
 }
 
+/// Whether everything that `narrow` holds is the same integer in `wide`.
+fn is_within(narrow: &Encoding, wide: &Encoding) -> bool {
+    narrow.bits <= wide.bits && Encoding { bits: wide.bits, ..narrow.clone() } == *wide
+}
+
+/// Bits and signedness of a type for activations and weights.
+fn expect_width(data_type: i32) -> Result<(u8, bool), Fault> {
+    width(data_type).ok_or_else(|| format!("type {}, expected 8, 4 or 2 bit", type_name(data_type)).into())
+}
+
 /// Refuses the attributes of later opsets that change the meaning.
 fn check_attributes(node: &NodeProto) -> Result<(), Fault> {
     for name in ["block_size", "output_dtype", "precision"] {
         let value = attributes(node).int(name, 0);
-        // UINT8 and INT8 as output type say what the zero point says, FLOAT what is the default.
-        if value != 0
-            && !(name == "output_dtype" && [i64::from(FLOAT), i64::from(UINT8), i64::from(INT8)].contains(&value))
-        {
+        // An integer output type says what the zero point says, FLOAT what is the default.
+        let is_usual = i32::try_from(value).is_ok_and(|value| value == FLOAT || width(value).is_some());
+        if value != 0 && !(name == "output_dtype" && is_usual) {
             return Err(format!("attribute {name} = {value} of `{}` is not supported", node_name(node)).into());
         }
     }

@@ -13,17 +13,29 @@ use prost::Message;
 use runtime::image::repr::HeaderRepr;
 use tract_onnx::pb::{ModelProto, NodeProto};
 
-use super::{Batch, Imported, ReadOptions, WriteError, WriteOptions, read, summarize, write_float, write_qdq};
+use super::{Batch, Imported, ReadOptions, Storage, WriteError, WriteOptions, read, summarize, write_float, write_qdq};
 use crate::calibrate::Width;
 use crate::image;
 use crate::network::{Encoding, Network, Op};
 use crate::pipeline::{Options, quantize_network};
+use crate::quantize::{Weights, quantize_each};
 use crate::samples::{Sample, images, network};
 
 /// The forms of 8 bit that the file can hold: unsigned per tensor, signed weights per channel, everything signed.
 fn forms() -> [Options; 3] {
     let activations = |signed| Width { bits: 8, signed };
     [Options::mobile(8, 8), Options::per_channel(8, activations(false)), Options::per_channel(8, activations(true))]
+}
+
+/// Forms below 8 bit: the usual widths and some that no type fits, in weights and activations, signed or not.
+fn low_bit_forms() -> Vec<Options> {
+    [(4, 8), (4, 4), (2, 2), (8, 4), (2, 8), (3, 6)]
+        .into_iter()
+        .flat_map(|(weights, bits)| {
+            let per_channel = |signed| Options::per_channel(weights, Width { bits, signed });
+            [Options::mobile(weights, bits), per_channel(false), per_channel(true)]
+        })
+        .collect()
 }
 
 fn float(seed: u64) -> Network {
@@ -89,6 +101,39 @@ fn integers_come_back_untouched() {
             // And what came from a file goes into one and comes back to the last bit, floats included.
             let again = read_back(&write_int8(&imported.network));
             assert_eq!(again.network, imported.network, "seed {seed}, {options:?}");
+        }
+    }
+}
+
+/// The same with a width for each layer.
+fn mixed(seed: u64) -> Network {
+    let weights = Options::mobile(8, 8).weights;
+    quantize_each(quantized(seed, &Options::mobile(8, 8)), |node| {
+        let bits = [8, 4, 2][(node.name.len() + seed as usize) % 3];
+        Weights { bits, ..weights }
+    })
+    .unwrap()
+}
+
+#[test]
+fn low_bits_come_back_to_the_same_flash_image() {
+    for storage in [Storage::Portable, Storage::Native] {
+        let options = WriteOptions { storage, ..Default::default() };
+        let come_back = |network: &Network, what: &dyn std::fmt::Debug| {
+            let bytes = write_qdq(network, &options).unwrap();
+            assert_eq!(bytes, write_qdq(network, &options).unwrap(), "the same network gives the same bytes");
+            let imported = read_back(&bytes);
+            assert!(imported.quantized && imported.notes.is_empty(), "{:?}", imported.notes);
+            let (found, expected) = (anonymous_image(&imported.network), anonymous_image(network));
+            assert!(found == expected, "{what:?}, {storage:?}");
+            let again = read_back(&write_qdq(&imported.network, &options).unwrap());
+            assert_eq!(again.network, imported.network, "{what:?}, {storage:?}");
+        };
+        for seed in 0..15 {
+            for form in low_bit_forms() {
+                come_back(&quantized(seed, &form), &(seed, form));
+            }
+            come_back(&mixed(seed), &seed);
         }
     }
 }
@@ -167,7 +212,7 @@ fn quantized_files_keep_the_rules_that_engines_fuse_by() {
 fn shapes_are_static_unless_asked_for_otherwise() {
     let network = quantized(3, &Options::mobile(8, 8));
     for (batch, first) in [(Batch::Fixed(1), "1"), (Batch::Fixed(64), "64"), (Batch::Any, "N")] {
-        let bytes = write_qdq(&network, &WriteOptions { batch }).unwrap();
+        let bytes = write_qdq(&network, &WriteOptions { batch, ..Default::default() }).unwrap();
         let summary = summarize(&bytes, "test.onnx").unwrap();
         let shape = network.tensors[0].shape;
         let kind = format!("FLOAT {first} x {} x {} x {}", shape.c, shape.h, shape.w);
@@ -235,7 +280,7 @@ fn what_an_int8_file_cannot_hold_is_refused_by_name() {
     };
     let cases: [(String, &str); 6] = [
         (refusal(|n| n.tensors[0].encoding = None), "`input` has no encoding"),
-        (refusal(|n| encoding(n, |e| (e.bits, e.zero_point[0]) = (4, 7))), "tensor `input`: 4 bit activations"),
+        (refusal(|n| encoding(n, |e| e.scale[0] = 1e-44)), "tensor `input` has scale"),
         (refusal(|n| first_conv(n).integers = None), "has no integer weights"),
         (refusal(|n| first_conv(n).integers.as_mut().unwrap().encoding.zero_point[0] = 3), "zero point other than 0"),
         (

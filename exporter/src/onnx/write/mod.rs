@@ -1,16 +1,20 @@
-//! Writing. Enters: a [`Network`] and [`WriteOptions`]. Leaves: the bytes of an ONNX file (opset 19, IR 9), the same for
-//! the same input. Refuses: what [`Network::check`] refuses, and in quantized files whatever is not 8 bit integers.
+//! Writing. Enters: a [`Network`] and [`WriteOptions`]. Leaves: the bytes of an ONNX file (opset 19, IR 9, later ones
+//! only for types that are younger), the same for the same input. Refuses: what [`Network::check`] refuses, and in
+//! quantized files what engines refuse or compute wrongly.
 
 mod float;
 mod node;
 mod qdq;
+mod storage;
 
 pub use float::write_float;
 pub use qdq::write_qdq;
+pub use storage::Storage;
 
 use super::builder::{Builder, Dim, Element};
 use crate::network::{Network, TensorId};
 use node::Rank;
+use storage::Unpacking;
 
 /// First opset with every form we write; ONNX Runtime reads it since 1.17.
 const OPSET: i64 = 19;
@@ -25,17 +29,22 @@ pub enum Batch {
     Any,
 }
 
-/// What a file is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriteOptions {
-    /// Images per run; 1 by default.
-    pub batch: Batch,
+impl Default for Batch {
+    fn default() -> Self {
+        Self::Fixed(1)
+    }
 }
 
-impl Default for WriteOptions {
-    fn default() -> Self {
-        Self { batch: Batch::Fixed(1) }
-    }
+/// What a file is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Images per run.
+    pub batch: Batch,
+    /// How 4 and 2 bit integers are stored.
+    pub storage: Storage,
+    /// Signed weights may have zero points other than 0. CPUs compute them and x86 computes them fastest; NNAPI refuses
+    /// them, XNNPACK ignores the zero point.
+    pub signed_zero_points: bool,
 }
 
 impl WriteOptions {
@@ -52,6 +61,10 @@ struct Sheet<'n> {
     network: &'n Network,
     builder: Builder,
     batch: Dim,
+    storage: Storage,
+    unpacking: Unpacking,
+    /// Opset and IR version.
+    versions: (i64, i64),
 }
 
 impl<'n> Sheet<'n> {
@@ -62,7 +75,8 @@ impl<'n> Sheet<'n> {
         let batch = options.batch_dim();
         builder.value(&network.tensors[network.input].name);
         builder.value(&network.tensors[network.output].name);
-        let mut sheet = Self { network, builder, batch };
+        let (storage, unpacking, versions) = (options.storage, Unpacking::default(), (OPSET, IR_VERSION));
+        let mut sheet = Self { network, builder, batch, storage, unpacking, versions };
         let dims = sheet.dims(network.input, Rank::Image);
         sheet.builder.input(&network.tensors[network.input].name, Element::F32, &dims);
         sheet
@@ -72,7 +86,13 @@ impl<'n> Sheet<'n> {
     fn finish(mut self, rank: Rank, metadata: &[(&str, String)]) -> Vec<u8> {
         let dims = self.dims(self.network.output, rank);
         self.builder.output(&self.network.tensors[self.network.output].name, Element::F32, &dims);
-        self.builder.finish(IR_VERSION, OPSET, metadata)
+        let (opset, ir_version) = self.versions;
+        self.builder.finish(ir_version, opset, metadata)
+    }
+
+    /// Takes the versions that know `element`.
+    fn needs(&mut self, element: Element) {
+        self.versions = self.versions.max(storage::versions(element));
     }
 
     fn dims(&self, tensor: TensorId, rank: Rank) -> Vec<Dim> {

@@ -1,12 +1,12 @@
-//! The int8 file. Enters: a quantized network: every tensor that exists in integers has an 8 bit encoding, every
+//! The quantized file. Enters: a quantized network: every tensor that exists in integers has an encoding, every
 //! convolution and dense layer its integers. Leaves: an ONNX file in QDQ form in which every operator stands between
-//! DequantizeLinear and QuantizeLinear. Refuses: what [`quantize::check`] refuses, widths other than 8 bit, and pairs of
-//! activations and weights that engines refuse or compute wrongly.
+//! DequantizeLinear and QuantizeLinear. Refuses: what [`quantize::check`] refuses, and pairs of activations and weights
+//! that engines refuse or compute wrongly.
 //!
 //! One QuantizeLinear for each tensor, one DequantizeLinear for each reader of it: engines fuse node by node and want to
 //! own what they fuse. A fused Clamp needs no node where the limits of its output's encoding already are its limits;
 //! otherwise it becomes a Clip of the *integers*, since a float Clip would keep engines from fusing the operator
-//! before it.
+//! before it. Clip knows no type below a byte, so that with those a float Clip it is; nothing fuses there anyway.
 
 use super::{Rank, Sheet, WriteOptions, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Op, TensorId};
@@ -14,16 +14,17 @@ use crate::onnx::builder::{Attribute, Element};
 use crate::onnx::{QUANTIZED, WriteError, metadata};
 use crate::quantize::{self, clamp_limits};
 
-/// Writes `network` as an int8 ONNX file in QDQ form.
+/// Writes `network` as a quantized ONNX file in QDQ form.
 ///
 /// # Errors
 /// [`WriteError`] naming the node or tensor that is not ready.
 pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, WriteError> {
     check(network)?;
     quantize::check(network)?;
-    let mut writer = Writer { sheet: Sheet::new(network, options), values: vec![None; network.tensors.len()] };
+    let (sheet, values) = (Sheet::new(network, options), vec![None; network.tensors.len()]);
+    let mut writer = Writer { sheet, values, signed_zero_points: options.signed_zero_points };
     let input = writer.fresh(network.input)?;
-    writer.quantize(&network.tensors[network.input].name.clone(), &input, Rank::Image);
+    writer.settle(&network.tensors[network.input].name, &input, None);
     writer.values[network.input] = Some(input);
     for group in network.fused() {
         let output = writer.group(&group)?;
@@ -44,14 +45,23 @@ struct Value<'n> {
     name: String,
     rank: Rank,
     encoding: &'n Encoding,
+    element: Element,
     /// Names of scale and zero point.
     scale: String,
     zero_point: String,
 }
 
+impl Value<'_> {
+    /// Whether an element is less than a byte.
+    fn is_narrow(&self) -> bool {
+        !matches!(self.element, Element::U8 | Element::I8)
+    }
+}
+
 struct Writer<'n> {
     sheet: Sheet<'n>,
     values: Vec<Option<Value<'n>>>,
+    signed_zero_points: bool,
 }
 
 impl<'n> Writer<'n> {
@@ -60,15 +70,14 @@ impl<'n> Writer<'n> {
         let tensor = &self.sheet.network.tensors[id];
         let fault = |reason: String| WriteError::Tensor { tensor: tensor.name.clone(), reason };
         let encoding = tensor.encoding.as_ref().ok_or_else(|| fault("has no encoding".into()))?;
-        if encoding.bits != 8 {
-            return Err(fault(format!("{} bit activations; this form holds 8 bit", encoding.bits)));
-        }
+        let element = self.sheet.storage.activation(encoding);
+        self.sheet.needs(element);
         let builder = &mut self.sheet.builder;
         let scale = builder.floats(&format!("{}_scale", tensor.name), &[], &encoding.scale);
         let zero_point = [i64::from(encoding.zero_point[0])];
-        let zero_point = builder.integers(&format!("{}_zero_point", tensor.name), element(encoding), &[], &zero_point);
+        let zero_point = builder.integers(&format!("{}_zero_point", tensor.name), element, &[], &zero_point);
         let name = builder.value(&format!("{}{QUANTIZED}", tensor.name));
-        Ok(Value { tensor: &tensor.name, id, name, rank: Rank::Image, encoding, scale, zero_point })
+        Ok(Value { tensor: &tensor.name, id, name, rank: Rank::Image, encoding, element, scale, zero_point })
     }
 
     fn value(&self, id: TensorId) -> Result<Value<'n>, WriteError> {
@@ -83,7 +92,7 @@ impl<'n> Writer<'n> {
         let builder = &mut self.sheet.builder;
         let node = format!("{}_QuantizeLinear", to.tensor);
         builder.node("QuantizeLinear", &node, &[from, &to.scale, &to.zero_point], &to.name, vec![]);
-        builder.describe(&to.name, element(to.encoding), &dims);
+        builder.describe(&to.name, to.element, &dims);
     }
 
     /// DequantizeLinear into the float value `to`, whose name is reserved.
@@ -148,17 +157,38 @@ impl<'n> Writer<'n> {
         let real = builder.value(&format!("{}_real", output.tensor));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         builder.node(head.op.name(), &head.name, &names, &real, node::attributes(&head.op));
-        match limits {
-            None => self.quantize(&real, &output, output.rank),
-            Some(limits) => {
-                let name = self.sheet.builder.value(&format!("{}_unclamped", output.tensor));
-                let unclamped = Value { name, ..output.clone() };
-                self.quantize(&real, &unclamped, output.rank);
-                let clamp = group.clamp.map_or(&head.name, |clamp| &network.nodes[clamp].name);
-                self.clip(&unclamped, &output, limits, clamp);
-            }
+        if head.op.keeps_encoding() {
+            self.quantize(&real, &output, output.rank);
+        } else {
+            let clamp = group.clamp.map_or(&head.name, |clamp| &network.nodes[clamp].name);
+            self.settle(&real, &output, limits.map(|limits| (limits, clamp.as_str())));
         }
         Ok(output)
+    }
+
+    /// From floats to the integers of `to`, within its encoding and within the limits, which a node of that name stands for.
+    fn settle(&mut self, real: &str, to: &Value<'n>, limits: Option<([i32; 2], &str)>) {
+        let full = [to.encoding.qmin(), to.encoding.qmax()];
+        if to.is_narrow() {
+            let real = match limits {
+                Some((limits, name)) => self.clip_floats(real, to, limits, name),
+                None => real.to_string(),
+            };
+            return self.quantize(&real, to, to.rank);
+        }
+        let width = format!("{}_width", to.tensor);
+        let overhangs = self.sheet.storage.overhangs(to.encoding) && limits.is_none_or(|(limits, _)| limits != full);
+        let clips: Vec<_> = overhangs.then_some((full, width.as_str())).into_iter().chain(limits).collect();
+        // What stands before a Clip has a name of its own.
+        let mut values: Vec<Value> = clips
+            .iter()
+            .map(|_| Value { name: self.sheet.builder.value(&format!("{}_unclamped", to.tensor)), ..to.clone() })
+            .collect();
+        values.push(to.clone());
+        self.quantize(real, &values[0], to.rank);
+        for (pair, (limits, name)) in values.windows(2).zip(clips) {
+            self.clip(&pair[0], &pair[1], limits, name);
+        }
     }
 
     /// A Clamp that stands alone: from one encoding to another, then the limits.
@@ -166,25 +196,31 @@ impl<'n> Writer<'n> {
         // A Clip is there in any case: without it engines merge the two encodings around DequantizeLinear ->
         // QuantizeLinear into one and so change the values.
         let limits = limits.unwrap_or([output.encoding.qmin(), output.encoding.qmax()]);
-        if input.encoding == output.encoding {
+        if input.encoding == output.encoding && !output.is_narrow() {
             return self.clip(input, output, limits, node);
         }
         let float = self.read(input);
-        let name = self.sheet.builder.value(&format!("{}_unclamped", output.tensor));
-        let unclamped = Value { name, ..output.clone() };
-        self.quantize(&float, &unclamped, output.rank);
-        self.clip(&unclamped, output, limits, node);
+        self.settle(&float, output, Some((limits, node)));
+    }
+
+    /// Clip of floats to what `limits` stand for.
+    fn clip_floats(&mut self, from: &str, to: &Value, limits: [i32; 2], node: &str) -> String {
+        let builder = &mut self.sheet.builder;
+        let [min, max] = [("min", limits[0]), ("max", limits[1])]
+            .map(|(what, limit)| builder.floats(&format!("{node}_{what}"), &[], &[to.encoding.dequantize(0, limit)]));
+        let output = builder.value(&format!("{}_clipped", to.tensor));
+        builder.node("Clip", node, &[from, &min, &max], &output, vec![]);
+        output
     }
 
     /// Clip of integers (ONNX Clip, opset 12 and later).
     fn clip(&mut self, from: &Value, to: &Value, limits: [i32; 2], node: &str) {
         let dims = self.sheet.dims(to.id, to.rank);
         let builder = &mut self.sheet.builder;
-        let [min, max] = [("min", limits[0]), ("max", limits[1])].map(|(what, limit)| {
-            builder.integers(&format!("{node}_{what}"), element(to.encoding), &[], &[i64::from(limit)])
-        });
+        let [min, max] = [("min", limits[0]), ("max", limits[1])]
+            .map(|(what, limit)| builder.integers(&format!("{node}_{what}"), to.element, &[], &[i64::from(limit)]));
         builder.node("Clip", node, &[&from.name, &min, &max], &to.name, vec![]);
-        builder.describe(&to.name, element(to.encoding), &dims);
+        builder.describe(&to.name, to.element, &dims);
     }
 
     /// Adds weights and bias and returns their dequantized names.
@@ -197,47 +233,36 @@ impl<'n> Writer<'n> {
     ) -> Result<[String; 2], WriteError> {
         let fault = |reason: String| WriteError::Node { node: node.into(), reason };
         let integers = integers.ok_or_else(|| fault("has no integer weights".into()))?;
-        form(integers, input).map_err(fault)?;
+        form(integers, input, self.signed_zero_points).map_err(fault)?;
         let Integers { encoding, weight, bias } = integers;
         let weight: Vec<i64> = weight.iter().map(|&w| i64::from(w)).collect();
         let zero_points: Vec<i64> = encoding.zero_point.iter().map(|&z| i64::from(z)).collect();
-        let kind = element(encoding);
-        let weight = self.parameter(&format!("{node}_weight"), kind, dims, &weight, &encoding.scale, &zero_points);
+        let name = format!("{node}_weight");
+        let (stored, element) = self.sheet.weights(&name, encoding, dims, &weight);
+        let weight = self.parameter(&name, &stored, element, &encoding.scale, &zero_points);
         let scales: Vec<f32> = encoding.scale.iter().map(|s| input.scale[0] * s).collect();
         let bias: Vec<i64> = bias.iter().map(|&b| i64::from(b)).collect();
         let zeros = vec![0; scales.len()];
-        let bias = self.parameter(&format!("{node}_bias"), Element::I32, &dims[..1], &bias, &scales, &zeros);
+        let name = format!("{node}_bias");
+        let stored = self.sheet.builder.integers(&format!("{name}{QUANTIZED}"), Element::I32, &dims[..1], &bias);
+        let bias = self.parameter(&name, &stored, Element::I32, &scales, &zeros);
         Ok([weight, bias])
     }
 
-    /// An integer initializer and its DequantizeLinear, along axis 0 if there is more than one scale.
-    fn parameter(
-        &mut self,
-        name: &str,
-        element: Element,
-        dims: &[usize],
-        values: &[i64],
-        scales: &[f32],
-        zero_points: &[i64],
-    ) -> String {
+    /// A DequantizeLinear of the constant `stored`, along axis 0 if there is more than one scale.
+    fn parameter(&mut self, name: &str, stored: &str, element: Element, scales: &[f32], zero_points: &[i64]) -> String {
         let builder = &mut self.sheet.builder;
         let (per, attributes) = match scales {
             [_] => (vec![], vec![]),
             _ => (vec![scales.len()], vec![("axis", Attribute::Int(0))]),
         };
-        let stored = builder.integers(&format!("{name}{QUANTIZED}"), element, dims, values);
         let scale = builder.floats(&format!("{name}_scale"), &per, scales);
         let zero_point = builder.integers(&format!("{name}_zero_point"), element, &per, zero_points);
         let output = builder.value(name);
         let node = format!("{name}_DequantizeLinear");
-        builder.node("DequantizeLinear", &node, &[&stored, &scale, &zero_point], &output, attributes);
+        builder.node("DequantizeLinear", &node, &[stored, &scale, &zero_point], &output, attributes);
         output
     }
-}
-
-/// Type of the stored integers.
-fn element(encoding: &Encoding) -> Element {
-    if encoding.signed { Element::I8 } else { Element::U8 }
 }
 
 /// The limits of a Clamp in integers; `None` where they are the encoding's own, or where `op` is no Clamp.
@@ -248,12 +273,9 @@ fn limits(op: &Op, encoding: &Encoding) -> Option<[i32; 2]> {
 }
 
 /// Whether engines take weights of this form together with this input.
-fn form(integers: &Integers, input: &Encoding) -> Result<(), String> {
+fn form(integers: &Integers, input: &Encoding, signed_zero_points: bool) -> Result<(), String> {
     let encoding = &integers.encoding;
-    if encoding.bits != 8 {
-        return Err(format!("{} bit weights; this form holds 8 bit", encoding.bits));
-    }
-    if encoding.signed && encoding.zero_point.iter().any(|&z| z != 0) {
+    if encoding.signed && !signed_zero_points && encoding.zero_point.iter().any(|&z| z != 0) {
         let reason = "which engines for phones refuse or ignore; quantize them unsigned, or symmetric";
         return Err(format!("signed weights with a zero point other than 0, {reason}"));
     }
