@@ -174,7 +174,9 @@ pub fn svg(blueprint: &Blueprint, title: &str) -> String {
     let left = drawing.items.iter().map(|item| item.x - item.half_width()).fold(f64::INFINITY, f64::min);
     let right = drawing.items.iter().map(|item| item.x + item.half_width()).fold(f64::NEG_INFINITY, f64::max);
     let present: Vec<_> = blueprint.census().into_iter().filter(|(_, count)| *count > 0).collect();
-    let width = (right - left + 2.0 * MARGIN).max(present.len() as f64 * 92.0 + 2.0 * MARGIN);
+    // A letter of the title is about 6 wide.
+    let text = title.lines().map(|line| line.chars().count() as f64 * 6.0).fold(present.len() as f64 * 92.0, f64::max);
+    let width = (right - left).max(text) + 2.0 * MARGIN;
     let shift = (width - (right - left)) / 2.0 - left;
     let lines = title.lines().count() as f64 * 16.0;
     let top = HEAD + lines;

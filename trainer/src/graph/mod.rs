@@ -41,4 +41,4 @@ pub use nodes::{Adjacency, Graph, Levels, Node};
 pub use primitive::{CHANNEL_ROWS, KERNEL_ROWS, Primitive, channel_row, kernel_row, shape_rows};
 pub use sample::{Rejection, Request, SampleError, Sampler, Tally};
 pub use space::{Caps, NameError, Space, Split, Switches};
-pub use statistics::{Spread, Statistics};
+pub use statistics::{Spread, Statistics, Summary, SummaryError};

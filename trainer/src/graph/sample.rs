@@ -40,7 +40,13 @@ pub struct Request {
 impl Request {
     /// The space as it is, for CIFAR-10.
     pub fn new(space: Space, split: Split, seed: u64) -> Self {
-        Self { space, split, switches: Switches::default(), caps: space.caps(), task: Task::CIFAR10, seed }
+        Self { space, split, switches: Switches::default(), caps: space.caps(split), task: Task::CIFAR10, seed }
+    }
+
+    /// The same for another split, its own caps in place of this one's own.
+    fn judged_on(self, split: Split) -> Self {
+        let own = self.caps == self.space.caps(self.split);
+        Self { split, caps: if own { self.space.caps(split) } else { self.caps }, ..self }
     }
 
     fn key(&self) -> Key {
@@ -86,6 +92,19 @@ impl Rejection {
         Self::Arena,
         Self::HeldOut,
     ];
+
+    /// In words, for a count in front of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoConvolution => "without a convolution",
+            Self::LargeConvolutions => "with two large convolutions in a cell",
+            Self::Disconnected => "whose output does not depend on the image",
+            Self::Parameters => "with too many parameters",
+            Self::Macs => "with too many MACs",
+            Self::Arena => "with too large an arena",
+            Self::HeldOut => "held out",
+        }
+    }
 }
 
 /// How often draws were not taken, and why.
@@ -155,7 +174,7 @@ impl Sampler {
         if request.split.is_training() {
             let judged = [Split::Validation, Split::Id, Split::Deep, Split::Wide, Split::BnFree];
             for split in judged {
-                let judge = Self::new(Request { split, ..request })?;
+                let judge = Self::new(request.judged_on(split))?;
                 let nets: Result<Vec<_>, _> =
                     (0..split.default_count() as u64).into_par_iter().map(|index| judge.draw(index)).collect();
                 nets?.into_iter().for_each(|(net, _)| sampler.hold_out(net));
@@ -240,17 +259,26 @@ impl Sampler {
             }
             Widths::Fitting(widths) => {
                 net.hidden = with_hidden.then(|| stream.pick(&self.rules.hidden));
-                // Both costs grow with the width, so all below the widest that fits do too.
-                let mut fitting = widths.len();
-                loop {
-                    net.width = widths[fitting - 1];
-                    match self.rejection(&net)? {
-                        None => break,
-                        Some(rejection) if fitting == 1 => return Ok(Err(rejection)),
-                        Some(_) => fitting -= 1,
+                // Costs grow with the width, so what is narrower than a network that fits does too; plans of arenas take
+                // time, so only the width that is drawn gets one.
+                let mut choices = &widths[..];
+                let mut rejection = Rejection::Disconnected;
+                while let [narrower @ .., widest] = choices {
+                    net.width = *widest;
+                    match self.cost(&net)? {
+                        Ok(_) => break,
+                        Err(reason) => (choices, rejection) = (narrower, reason),
                     }
                 }
-                net.width = stream.pick(&widths[..fitting]);
+                while !choices.is_empty() {
+                    net.width = stream.pick(choices);
+                    match self.rejection(&net)? {
+                        None => return Ok(Ok(net)),
+                        Some(reason) => rejection = reason,
+                    }
+                    choices = &choices[..choices.iter().take_while(|&&width| width < net.width).count()];
+                }
+                return Ok(Err(rejection));
             }
         }
         if let Some(rejection) = self.rejection(&net)? {
@@ -274,22 +302,31 @@ impl Sampler {
         }
     }
 
-    /// What is in the way of a complete network, the cheapest to find out first.
-    fn rejection(&self, net: &Architecture) -> Result<Option<Rejection>, SampleError> {
-        let Caps { parameters, macs, arena_bytes: arena } = self.request.caps;
-        let Some(built) = self.build(net)? else { return Ok(Some(Rejection::Disconnected)) };
+    /// The network spelled out, or which cap but the arena's is in the way.
+    fn cost(&self, net: &Architecture) -> Result<Result<Blueprint, Rejection>, SampleError> {
+        let Caps { parameters, macs, .. } = self.request.caps;
+        let Some(built) = self.build(net)? else { return Ok(Err(Rejection::Disconnected)) };
         if built.declared_parameters > parameters {
-            return Ok(Some(Rejection::Parameters));
+            return Ok(Err(Rejection::Parameters));
         }
         if macs.is_some_and(|cap| built.macs().total() > cap) {
-            return Ok(Some(Rejection::Macs));
+            return Ok(Err(Rejection::Macs));
         }
-        if let Some(cap) = arena
-            && (built.least_arena_bytes() > cap || arena_bytes(&built)? > cap)
-        {
-            return Ok(Some(Rejection::Arena));
-        }
-        Ok(None)
+        Ok(Ok(built))
+    }
+
+    /// What is in the way of a complete network.
+    fn rejection(&self, net: &Architecture) -> Result<Option<Rejection>, SampleError> {
+        let built = match self.cost(net)? {
+            Ok(built) => built,
+            Err(rejection) => return Ok(Some(rejection)),
+        };
+        let fits = match self.request.caps.arena_bytes {
+            // No plan is below the least, which is found at once.
+            Some(cap) => built.least_arena_bytes() <= cap && arena_bytes(&built)? <= cap,
+            None => true,
+        };
+        Ok((!fits).then_some(Rejection::Arena))
     }
 }
 

@@ -116,13 +116,18 @@ impl Space {
         }
     }
 
-    /// What no network of the space exceeds.
-    pub const fn caps(self) -> Caps {
+    /// What no network of a split exceeds.
+    pub const fn caps(self, split: Split) -> Caps {
         match self {
             Self::Mobile => Caps { parameters: 10_000_000, macs: None, arena_bytes: None },
-            // The smallest board of firmware-sim has 512 KiB of flash and 128 KiB of RAM: code, stack and the application
-            // keep about a quarter of each.
-            Self::Edge => Caps { parameters: 384_000, macs: Some(12_000_000), arena_bytes: Some(96 * 1024) },
+            Self::Edge => Caps {
+                // The smallest board of firmware-sim has 512 KiB of flash and 128 KiB of RAM: code, stack and the
+                // application keep about a quarter of each.
+                parameters: 384_000,
+                arena_bytes: Some(96 * 1024),
+                // What is wider than in training costs more; only networks of hardly any layers would keep 10 million.
+                macs: Some(if matches!(split, Split::Wide) { 40_000_000 } else { 10_000_000 }),
+            },
         }
     }
 }
@@ -222,7 +227,8 @@ pub(super) enum Widths {
     Training,
     /// Uniform, whatever becomes of it.
     Uniform(Vec<u16>),
-    /// Uniform over those that keep the caps.
+    /// Uniform over those that keep the caps of parameters and multiply-accumulates; one whose arena is too large gives way
+    /// to a narrower one.
     Fitting(Vec<u16>),
 }
 
@@ -253,7 +259,7 @@ impl Space {
                 stem_kernels: &[3, 5],
                 // So that about as few are without as in `mobile`, 3.4 %, though more have few cells.
                 norm_free: NormFree::OnceIn(8),
-                widths: Widths::Fitting((8..=32).step_by(8).collect()),
+                widths: Widths::Fitting((8..=24).step_by(8).collect()),
                 hidden: vec![32, 64, 128],
             },
         };
@@ -262,7 +268,7 @@ impl Space {
             (Split::Deep, Self::Edge) => (rules.cells, rules.deep_beyond) = (8..=14, 9..=9),
             // Beyond the training range and within the caps; DeepNets-1M's factor of 4 would break them.
             (Split::Wide, Self::Mobile) => rules.widths = Widths::Uniform((144..=256).step_by(16).collect()),
-            (Split::Wide, Self::Edge) => rules.widths = Widths::Fitting((40..=64).step_by(8).collect()),
+            (Split::Wide, Self::Edge) => rules.widths = Widths::Fitting((32..=48).step_by(8).collect()),
             (Split::BnFree | Split::BnFreeTrain, _) => rules.norm_free = NormFree::All,
             (Split::Train | Split::Validation | Split::Id | Split::IdWidened, _) => {}
         }

@@ -1,9 +1,12 @@
-//! What a network costs, and how such figures are spread over many. Enters: blueprints. Leaves: counts and percentiles,
-//! for people and as JSON. Refused: plans of arenas that cannot be made.
+//! What a network costs, and how such figures are spread over many. Enters: a blueprint, or a set. Leaves: counts and
+//! percentiles, for people and as JSON. Refused: plans of arenas that cannot be made, with the network's number.
 
 use super::blueprint::Blueprint;
+use super::build::BuildError;
+use super::file::GraphSet;
 use super::network::{ArenaError, arena_bytes};
 use super::primitive::Primitive;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
 
@@ -97,6 +100,95 @@ impl fmt::Display for Statistics {
     }
 }
 
+/// Why a network of a set has no figures.
+#[derive(Debug, thiserror::Error)]
+pub enum SummaryError {
+    /// The task of the set fits it not.
+    #[error("network {0}: {1}")]
+    Build(usize, BuildError),
+    /// Its arena cannot be planned.
+    #[error("network {0}: {1}")]
+    Arena(usize, ArenaError),
+}
+
+/// Figures of a set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Networks in the set.
+    pub networks: usize,
+    /// Networks that the figures are of, taken from the set at equal distances.
+    pub sampled: usize,
+    /// Share of networks without BatchNorm.
+    pub without_norm: f64,
+    /// Share of networks with layers that the output does not depend on.
+    pub with_unused_layers: f64,
+    /// What is counted, and how it is spread; of [`Statistics`] and the arguments.
+    pub spreads: Vec<(&'static str, Spread)>,
+    /// Share of each primitive among the nodes of all networks.
+    pub census: Vec<(Primitive, f64)>,
+}
+
+impl Summary {
+    /// Figures of at most `most` networks of `set`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`SummaryError`] with the network's number.
+    pub fn of(set: &GraphSet, most: usize) -> Result<Option<Self>, SummaryError> {
+        let sampled = most.min(set.len());
+        let one = |i: usize| {
+            let index = i * set.len() / sampled;
+            let net = set.get(index).expect("an index below the length");
+            let blueprint = Blueprint::build(&net, set.request().task).map_err(|e| SummaryError::Build(index, e))?;
+            Ok((net, Statistics::of(&blueprint).map_err(|e| SummaryError::Arena(index, e))?))
+        };
+        let all: Vec<_> = (0..sampled).into_par_iter().map(one).collect::<Result<_, SummaryError>>()?;
+        let share = |count: usize| count as f64 / sampled as f64;
+        let mut spreads = Vec::new();
+        let mut put = |name, values: Vec<f64>| spreads.extend(Spread::of(values).map(|spread| (name, spread)));
+        let figures: [(_, fn(&Statistics) -> u64); 8] = [
+            ("nodes", |s| s.nodes as u64),
+            ("nodes with parameters", |s| s.predicted_nodes as u64),
+            ("levels", |s| s.depth as u64),
+            ("edges", |s| s.edges as u64),
+            ("pairs within 10", |s| s.edges_within_10 as u64),
+            ("parameters", |s| s.declared_parameters),
+            ("MACs", Statistics::macs),
+            ("arena bytes", |s| s.arena_bytes),
+        ];
+        put("cells", all.iter().map(|(net, _)| net.cells.into()).collect());
+        put("width", all.iter().map(|(net, _)| net.width.into()).collect());
+        for (name, figure) in figures {
+            put(name, all.iter().map(|(_, statistics)| figure(statistics) as f64).collect());
+        }
+        let of = |p: usize| all.iter().map(|(_, statistics)| statistics.census[p].1).sum::<usize>() as f64;
+        let nodes = all.iter().map(|(_, statistics)| statistics.nodes).sum::<usize>() as f64;
+        let census = Primitive::ALL.into_iter().enumerate().map(|(p, primitive)| (primitive, of(p) / nodes)).collect();
+        let unused = |s: &Statistics| s.parameters < s.declared_parameters;
+        Ok((sampled > 0).then(|| Self {
+            networks: set.len(),
+            sampled,
+            without_norm: share(all.iter().filter(|(net, _)| !net.batch_norm).count()),
+            with_unused_layers: share(all.iter().filter(|(_, statistics)| unused(statistics)).count()),
+            spreads,
+            census,
+        }))
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [without, unused] = [self.without_norm, self.with_unused_layers].map(|share| share * 100.0);
+        writeln!(f, "{} of {} networks looked at", self.sampled, self.networks)?;
+        writeln!(f, "{without:.1} % without BatchNorm, {unused:.1} % with layers that the output does not depend on")?;
+        for (name, spread) in &self.spreads {
+            writeln!(f, "{name:<21}  {spread}")?;
+        }
+        let present = self.census.iter().filter(|(_, share)| *share > 0.0);
+        let present: Vec<_> = present.map(|(p, share)| format!("{:.1} % {}", share * 100.0, p.name())).collect();
+        write!(f, "{:<21}  {}", "node types", present.join(", "))
+    }
+}
+
 /// How a figure is spread.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
@@ -120,7 +212,7 @@ impl Spread {
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [min, low, median, high, max] = self.percentiles;
-        let mean = self.mean;
-        write!(f, "mean {mean:.0}, median {median:.0}, 5 to 95 % {low:.0} to {high:.0}, all {min:.0} to {max:.0}")
+        let (mean, digits) = (self.mean, usize::from(self.mean < 1000.0));
+        write!(f, "mean {mean:.digits$}, median {median:.0}, 5 to 95 % {low:.0} to {high:.0}, all {min:.0} to {max:.0}")
     }
 }

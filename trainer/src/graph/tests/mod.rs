@@ -1,5 +1,6 @@
 //! Tests of this folder.
 
+mod distribution;
 mod files;
 mod golden;
 mod network;

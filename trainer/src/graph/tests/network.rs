@@ -2,8 +2,10 @@
 //! (zeros concatenated, BatchNorm behind the concatenation, shifted reads), pixel by pixel.
 
 use super::*;
+use exporter::calibrate::{Clipping, Ranges, Width, calibrate};
 use exporter::execute::{Executor, Mode};
 use exporter::network::{Network, Op, Preprocessing};
+use exporter::quantize::{Scheme, Weights, quantize};
 
 /// Values that differ everywhere, of a size that keeps activations near 1.
 fn values(index: usize, parameter: &Parameter) -> Vec<f32> {
@@ -163,5 +165,20 @@ fn no_plan_is_below_the_least_arena() {
         let blueprint = build(&net);
         let (least, planned) = (blueprint.least_arena_bytes(), arena_bytes(&blueprint).unwrap());
         assert!(least <= planned && planned < 4 * least, "{net}: {least} and {planned} bytes");
+    }
+}
+
+#[test]
+fn arenas_are_those_of_flash_images() {
+    let image: Vec<u8> = (0..32 * 32 * 3).map(|i| (i * 31 % 253) as u8).collect();
+    for net in nets(Space::Edge, Split::Id, 12).into_iter().chain([net_a(), net_b(), net_with_zeros()]) {
+        let blueprint = build(&net);
+        let folded = exporter::fold::fold(&network(&blueprint)).unwrap();
+        let width = Width { bits: 8, signed: false };
+        let calibrated = calibrate(folded, &image, width, Ranges::Measured(Clipping::MinMax)).unwrap();
+        let weights = Weights { bits: 8, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax };
+        let file = exporter::image::write(&quantize(calibrated, weights).unwrap()).unwrap();
+        let arena = runtime::image::Image::check(&file).unwrap().arena_bytes() as u64;
+        assert_eq!(arena_bytes(&blueprint).unwrap(), arena, "{net}");
     }
 }
