@@ -6,6 +6,8 @@ mod data;
 mod demo;
 mod export;
 mod gap;
+#[cfg(feature = "train")]
+mod graphs;
 mod inspect;
 mod run;
 mod sim;
@@ -44,6 +46,8 @@ enum Verb {
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
     Boards(boards::Arguments),
+    #[cfg(feature = "train")]
+    Graphs(graphs::Arguments),
 }
 
 /// Runs one verb.
@@ -59,5 +63,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         Verb::Inspect(a) => inspect::run(&a),
         Verb::Bench(a) => bench::run(&a),
         Verb::Boards(a) => boards::run(&a),
+        #[cfg(feature = "train")]
+        Verb::Graphs(a) => graphs::run(&a),
     }
 }
