@@ -36,7 +36,8 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     crate::host::fault(frame.pc(), frame.lr())
 }
 
-/// Starts the counter.
+/// Starts the counter, or starts it anew: it then reaches zero at the same places in what is counted, wherever that lies.
+#[inline(never)]
 pub fn start_clock() {
     // SAFETY: the three registers exist on every Cortex-M4 at these addresses (ARMv7-M, B3.3); nothing else touches them.
     unsafe {
@@ -44,6 +45,7 @@ pub fn start_clock() {
         write_volatile(SYST_CVR, 0);
         write_volatile(SYST_CSR, 0b111);
     }
+    WRAPS.store(0, Ordering::Relaxed);
 }
 
 /// Ticks since the start. The counter goes from its greatest value down to zero, and raises the exception when it gets there.

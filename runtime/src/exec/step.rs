@@ -33,7 +33,7 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
             let (x, y, _) = apart(op, arena);
             kernels::global_average_pool::run(multiplier, x, y);
         }
-        OpKind::Add { multipliers, shift } => add(op, multipliers, shift, arena),
+        OpKind::Add { multipliers, shift } => add(kernels, op, multipliers, shift, arena),
         OpKind::Concat { tables } => concat(op, tables, arena),
         OpKind::Lookup { table } => {
             let table = op.byte_table(table).expect("the check has seen 256 bytes");
@@ -73,10 +73,10 @@ pub(crate) fn add_constants(op: &Op, multipliers: [i32; 2], shift: u8) -> Add {
     }
 }
 
-fn add(op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut [u8]) {
+fn add(kernels: Kernels, op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut [u8]) {
     let add = add_constants(op, multipliers, shift);
     let arena = Cell::from_mut(arena).as_slice_of_cells();
-    kernels::add::run(&add, [0, 1].map(|i| cells(arena, &op.input(i))), cells(arena, &op.output()));
+    kernels::add::run(kernels, &add, [0, 1].map(|i| cells(arena, &op.input(i))), cells(arena, &op.output()));
 }
 
 fn concat(op: &Op, tables: Span, arena: &mut [u8]) {

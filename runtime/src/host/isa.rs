@@ -94,6 +94,8 @@ impl Executor {
         match self {
             Self::Plain(Kernels::Reference) => "reference",
             Self::Plain(Kernels::Portable) => "portable",
+            #[cfg(any(test, feature = "testing"))]
+            Self::Plain(Kernels::Dsp) => "dsp",
             Self::Simd(isa) => isa.name(),
         }
     }

@@ -26,6 +26,12 @@ impl<'a> Table<'a> {
         self.0.is_empty()
     }
 
+    /// The table's bytes.
+    #[cfg(intact_dsp)]
+    pub(crate) const fn bytes(self) -> &'a [u8] {
+        self.0.as_flattened()
+    }
+
     /// Number `i` of a table of i32. `i` is below [`Self::len`].
     #[inline]
     pub fn i32(self, i: usize) -> i32 {

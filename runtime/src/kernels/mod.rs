@@ -11,7 +11,10 @@ pub mod average_pool;
 pub mod concat;
 pub mod conv2d;
 pub mod dense;
+#[cfg(not(intact_dsp))]
 mod dot;
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+mod dsp;
 pub mod global_average_pool;
 pub mod lookup;
 pub mod max_pool;
@@ -33,9 +36,14 @@ use crate::{
 pub enum Kernels {
     /// The plain meaning, slow.
     Reference,
-    /// For any core.
+    /// For any core that has none of its own.
+    #[cfg(not(intact_dsp))]
     #[default]
     Portable,
+    /// For a Cortex-M with the DSP instructions; elsewhere, where tests want it, the same kernels on a model of them.
+    #[cfg(any(intact_dsp, test, feature = "testing"))]
+    #[cfg_attr(intact_dsp, default)]
+    Dsp,
 }
 
 /// A tensor that is read.

@@ -22,7 +22,16 @@ pub fn column_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u
     }
 }
 
-/// Scratch that an op is best given: [`COLUMNS`] times the least.
+/// Scratch that an op is best given, for the kernels of a Cortex-M with DSP instructions; portable ones use [`COLUMNS`]
+/// columns of it. For a depthwise convolution the weights as i16, in blocks of four channels. For any other four columns, each
+/// filled up to whole 32-bit words of weights, and a copy of a window if a tap has not whole words of weights.
 pub fn scratch_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
-    u64::from(COLUMNS) * column_bytes(kind, input, output)
+    let OpKind::Conv2d { window, groups, weights } = kind else { return 0 };
+    let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+    if is_depthwise(*groups, input.shape[2], output.shape[2]) {
+        return taps * 8 * u64::from(input.shape[2]).div_ceil(4);
+    }
+    let (in_group, word) = (u64::from(input.shape[2] / (*groups).max(1)), 32 / u64::from(weights.bits.max(1)));
+    let padded = (taps * in_group).next_multiple_of(word);
+    8 * padded + if in_group.is_multiple_of(word) { 0 } else { padded }
 }

@@ -9,7 +9,7 @@ use crate::{
     testing::{Builder, Draw, Encoding, Layer},
 };
 
-const KERNELS: [Kernels; 2] = [Kernels::Reference, Kernels::Portable];
+const KERNELS: [Kernels; 3] = [Kernels::Reference, Kernels::Portable, Kernels::Dsp];
 
 /// Stored integers, `H W C`.
 struct Map {

@@ -131,9 +131,9 @@ const ZOO: &[(Spoil, &str)] = &[
     (|b| b.ops[0].scratch.len = 53, "op 0: bytes of scratch: found 53, expected at least 54"),
     (
         |b| b.ops[2].scratch.offset = b.tensors[3].offset + 16,
-        "op 2: the bytes written overlap the bytes read: offset: found 1504",
+        "op 2: the bytes written overlap the bytes read: offset: found 1792",
     ),
-    (|b| b.tensors[4].offset += 16, "op 3: the bytes written overlap the bytes read: offset: found 1504"),
+    (|b| b.tensors[4].offset += 16, "op 3: the bytes written overlap the bytes read: offset: found 1792"),
     (
         |b| b.tensors[2].offset = b.tensors[1].offset + 96,
         "op 1: the bytes written overlap the bytes read: offset: found 320",

@@ -1,10 +1,15 @@
 //! ONNX Add of two tensors of one shape, on integers. Enters: two stored integers for each element, each of its own
 //! encoding. Leaves: their sum in a third. The output may take the place of an input, so that all three are cells.
 
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+mod dsp;
 mod reference;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
 
+use super::Kernels;
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+use super::dsp::Instructions;
 use crate::arith::AddRescale;
 use core::cell::Cell;
 
@@ -18,6 +23,10 @@ pub struct Add {
 }
 
 /// Writes the sums; all three slices have one length.
-pub fn run(add: &Add, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]) {
-    reference::run(add, inputs, y);
+pub fn run(kernels: Kernels, add: &Add, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]) {
+    match kernels {
+        #[cfg(any(intact_dsp, test, feature = "testing"))]
+        Kernels::Dsp => dsp::run::<Instructions>(add, inputs, y),
+        _ => reference::run(add, inputs, y),
+    }
 }

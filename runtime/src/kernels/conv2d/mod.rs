@@ -1,7 +1,13 @@
 //! ONNX QLinearConv (opset 10), 2-D. Enters: `H W C` integers of 2 to 8 bits, weights of 8, 4 or 2 bits `K R S C/groups`
 //! (`R S C` when depthwise), one zero point or one for each `K`. Leaves: `H W K` integers. Padding is the real value 0.
 
+#[cfg(not(intact_dsp))]
 mod depthwise;
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+mod depthwise_dsp;
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+mod dsp;
+#[cfg(not(intact_dsp))]
 mod portable;
 mod reference;
 #[cfg(any(test, feature = "std"))]
@@ -9,6 +15,8 @@ pub(crate) mod simd;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd_depthwise;
 
+#[cfg(any(intact_dsp, test, feature = "testing"))]
+use super::dsp::Instructions;
 use super::{Input, Kernels, Output, Window, scratch};
 use crate::image::{Op, Weights, repr::WeightsRepr, repr::WindowRepr};
 
@@ -42,7 +50,13 @@ impl<'a> Conv2d<'a> {
 pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     match kernels {
         Kernels::Reference => reference::run(conv, x, y),
+        #[cfg(not(intact_dsp))]
         Kernels::Portable if conv.depthwise => depthwise::run(conv, x, y),
+        #[cfg(not(intact_dsp))]
         Kernels::Portable => portable::run(conv, x, y, scratch),
+        #[cfg(any(intact_dsp, test, feature = "testing"))]
+        Kernels::Dsp if conv.depthwise => depthwise_dsp::run::<Instructions>(conv, x, y, scratch),
+        #[cfg(any(intact_dsp, test, feature = "testing"))]
+        Kernels::Dsp => dsp::run::<Instructions>(conv, x, y, scratch),
     }
 }

@@ -1,6 +1,7 @@
 //! ONNX Gemm (opset 13) on integers, as ONNX Runtime's QGemm. Enters: all integers of the input, in `H W C` order, weights
 //! of 8, 4 or 2 bits `K C`. Leaves: `K` integers.
 
+#[cfg(not(intact_dsp))]
 mod portable;
 mod reference;
 
@@ -11,6 +12,9 @@ use crate::image::Weights;
 pub fn run(kernels: Kernels, weights: &Weights, x: Input, y: Output) {
     match kernels {
         Kernels::Reference => reference::run(weights, x, y),
+        #[cfg(not(intact_dsp))]
         Kernels::Portable => portable::run(weights, x, y),
+        #[cfg(any(intact_dsp, test, feature = "testing"))]
+        Kernels::Dsp => reference::run(weights, x, y),
     }
 }

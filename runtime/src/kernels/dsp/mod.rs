@@ -1,0 +1,138 @@
+//! The inner loops of a Cortex-M4, M7 or M33: what multiplies, sums and requantizes, with the DSP instructions. Enters: columns
+//! of widened inputs, rows of packed weights. Leaves: stored integers. Refuses nothing.
+//!
+//! The kernels around them (`*/dsp.rs`) are written once, for any [`Dsp`]: [`Model`] says in plain Rust what each inner loop
+//! computes and is what a host runs and tests; `Core`, in assembly, is what runs on the core.
+//!
+//! # Columns
+//! Two i16 make a word, the operand of `SMLAD`. The weights of one 32-bit word (4, 8 or 16 of 8, 4 or 2 bits) unpack to pairs
+//! of elements that are half a group apart: with `G` elements in a group pair `j` holds elements `j` (low half) and `j + G/2`,
+//! since that is what one `SXTAB16` or one `AND` gives. Columns are laid out alike, for [`PIXELS`] output pixels at once: a
+//! [`Slot`] holds two successive pairs of each pixel, pixel by pixel, and a group has `G / 4` of them.
+
+#[cfg(intact_dsp)]
+mod core;
+#[cfg(any(test, feature = "testing"))]
+mod model;
+mod words;
+
+#[cfg(intact_dsp)]
+pub(super) use self::core::Core as Instructions;
+#[cfg(not(intact_dsp))]
+pub(super) use model::Model as Instructions;
+pub(super) use words::slots;
+
+use crate::image::{Table, Weights};
+use ::core::{cell::Cell, ops::Range};
+
+/// Output pixels that are worked on at once.
+pub(super) const PIXELS: usize = 4;
+
+/// Two words, that is four elements, of each of four columns.
+pub(super) type Slot = [u32; 2 * PIXELS];
+
+/// Elements of a group: those of one word of weights of so many bits.
+pub(super) const fn group(bits: u8) -> usize {
+    32 / bits as usize
+}
+
+/// How bytes become elements of a column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// Two's complement?
+    pub(super) signed: bool,
+    /// What is subtracted.
+    pub(super) zero_point: i32,
+    /// Bits of the weights, which say what a group is.
+    pub(super) bits: u8,
+}
+
+/// How accumulators become bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finish {
+    /// `zy`.
+    pub(super) zero_point: i32,
+    /// `lo`, `hi`.
+    pub(super) clamp: [i32; 2],
+}
+
+/// Columns against rows of weights.
+#[derive(Clone, Debug)]
+pub(super) struct Tile<'a> {
+    /// Whole groups, 0 beyond `len`.
+    pub(super) columns: &'a [Slot],
+    /// Elements of a column that mean something.
+    pub(super) len: usize,
+    /// The layer.
+    pub(super) weights: &'a Weights<'a>,
+    /// Rows of weights that are multiplied; a row has at least four bytes.
+    pub(super) rows: Range<usize>,
+    /// Where in the output the channels of each pixel begin. Pixels that are not there begin where the first one does.
+    pub(super) starts: [usize; PIXELS],
+    /// To stored integers.
+    pub(super) finish: Finish,
+}
+
+/// Four neighbouring channels of a depthwise convolution, for output pixels in one row of the output whose windows have the
+/// same taps inside the image.
+#[derive(Clone, Debug)]
+pub(super) struct Channels<'a> {
+    /// From the first tap of the first pixel on.
+    pub(super) x: &'a [u8],
+    /// Two's complement?
+    pub(super) signed: bool,
+    /// `zx`.
+    pub(super) zero_point: i32,
+    /// Bytes from one output pixel's first tap to the next one's.
+    pub(super) step: usize,
+    /// Taps inside the image: down, right.
+    pub(super) taps: [usize; 2],
+    /// Bytes from tap to tap: down, right.
+    pub(super) tap_steps: [usize; 2],
+    /// `w - zw` of each tap, from the first tap inside the image on: channels 0 and 2, channels 1 and 3.
+    pub(super) weights: &'a [[u32; 2]],
+    /// Taps of the whole window in a row.
+    pub(super) width: usize,
+    /// The first of the four channels, in these tables.
+    pub(super) channel: usize,
+    /// Biases.
+    pub(super) bias: Table<'a>,
+    /// Multipliers.
+    pub(super) multipliers: Table<'a>,
+    /// To stored integers.
+    pub(super) finish: Finish,
+    /// Output pixels.
+    pub(super) count: usize,
+    /// Bytes from output pixel to output pixel.
+    pub(super) out_step: usize,
+}
+
+/// An Add whose sums, roundings included, stay within i32: `y = clamp(((a * A + b * B + offset) >> shift) - odd_tie + zy)`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sum {
+    /// Whether each input is two's complement.
+    pub(super) signed: [bool; 2],
+    /// `A`, `B`.
+    pub(super) multipliers: [i32; 2],
+    /// `- za * A - zb * B`, and a half.
+    pub(super) offset: i32,
+    /// At least 1.
+    pub(super) shift: u32,
+    /// To stored integers.
+    pub(super) finish: Finish,
+}
+
+/// The inner loops.
+pub(super) trait Dsp {
+    /// Fills column `pixel` of `slots` with the elements of `bytes`, whole groups.
+    fn widen(source: Source, bytes: &[u8], slots: &mut [Slot], pixel: usize);
+
+    /// `y[starts[p] + k] = finish(bias[k] + sum (w - zw) * column[p])` for every row `k` and pixel `p`.
+    fn tile(tile: &Tile, y: &mut [u8]);
+
+    /// Four channels of `count` output pixels, the first at the start of `y`.
+    fn channels(channels: &Channels, y: &mut [u8]);
+
+    /// All three slices have one length, a multiple of 4.
+    fn sum(sum: &Sum, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]);
+}
