@@ -2,10 +2,10 @@
 //! can make, or a name on the command line turned into an [`Executor`]. Refused: names of what this machine does not have.
 
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::simd::{avx2::Avx2, avx512vnni::Avx512Vnni};
+use crate::kernels::simd::{amx::Amx, avx2::Avx2, avx512vnni::Avx512Vnni};
 use crate::kernels::{
     Kernels,
-    simd::{Form, Kernel, Simd},
+    simd::{Kernel, Layout, Simd},
 };
 use std::{fmt, str::FromStr};
 
@@ -19,16 +19,19 @@ enum Set {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni(Avx512Vnni),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
 }
 
 impl Isa {
     /// Names of all instruction sets there are kernels for, on any machine.
-    pub const NAMES: [&'static str; 2] = ["avx2", "avx512vnni"];
+    pub const NAMES: [&'static str; 3] = ["avx2", "avx512vnni", "amx"];
 
     /// The instruction sets of this machine, the slowest first.
     pub fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let sets = [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni)];
+        let sets =
+            [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni), Amx::detect().map(Set::Amx)];
         #[cfg(not(target_arch = "x86_64"))]
         let sets: [Option<Set>; 0] = [];
         sets.into_iter().flatten().map(Self).collect()
@@ -41,6 +44,8 @@ impl Isa {
             Set::Avx2(_) => Self::NAMES[0],
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni(_) => Self::NAMES[1],
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx(_) => Self::NAMES[2],
         }
     }
 
@@ -50,21 +55,23 @@ impl Isa {
             Set::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Amx(simd) => simd.vectorize(kernel),
         }
     }
 
-    /// How weights are packed for it: the form of elements, most blocks of a panel.
-    pub(super) fn layout(self) -> (Form, usize) {
-        struct Layout;
-        impl Kernel for Layout {
-            type Output = (Form, usize);
+    /// How weights are packed for it.
+    pub(super) fn layout(self) -> Layout {
+        struct Of;
+        impl Kernel for Of {
+            type Output = Layout;
 
             #[inline(always)]
-            fn run<V: Simd>(self, _: V) -> Self::Output {
-                (V::FORM, V::MAX_BLOCKS)
+            fn run<V: Simd>(self, simd: V) -> Layout {
+                Layout::of(simd)
             }
         }
-        self.run(Layout)
+        self.run(Of)
     }
 }
 

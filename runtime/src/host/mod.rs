@@ -116,3 +116,6 @@ impl Memory {
         &mut self.bytes[self.start..self.start + self.len]
     }
 }
+
+#[cfg(test)]
+mod tests;

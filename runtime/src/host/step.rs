@@ -35,19 +35,19 @@ impl Step {
             Executor::Plain(kernels) => return Self::Plain(kernels),
             Executor::Simd(isa) => isa,
         };
-        let (form, max_blocks) = isa.layout();
+        let layout = isa.layout();
         let (x, y) = (Input::new(&op.input(0), &[]), op.output().shape());
         match op.repr.kind {
             OpKind::Conv2d { window, groups, weights } => {
                 let conv = Conv2d::new(op, window, groups, weights);
                 if conv.depthwise {
-                    return Self::Depthwise(isa, PackedDepthwise::new(form, &conv, &x, [y[0], y[1]]));
+                    return Self::Depthwise(isa, PackedDepthwise::new(layout.form, &conv, &x, [y[0], y[1]]));
                 }
-                Self::Conv(isa, Packed::new(form, max_blocks, &conv, &x, y))
+                Self::Conv(isa, Packed::new(layout, &conv, &x, y))
             }
             OpKind::Dense { weights } => {
                 let conv = Conv2d { window: Window::POINT, groups: 1, depthwise: false, weights: op.weights(weights) };
-                Self::Conv(isa, Packed::new(form, max_blocks, &conv, &flat(x), y))
+                Self::Conv(isa, Packed::new(layout, &conv, &flat(x), y))
             }
             OpKind::Add { .. }
             | OpKind::MaxPool { .. }

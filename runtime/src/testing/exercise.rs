@@ -1,6 +1,9 @@
 //! Everything one does with an image that came from anywhere: check it, print it, run it.
 
-use crate::{Image, ImageError, Kernels, Session};
+use crate::{
+    Image, ImageError, Kernels, Session,
+    host::{Executor, Isa, Prepared},
+};
 
 /// Arena and multiply-accumulates up to which an image is run: hostile ones may ask for gigabytes and hours.
 const LIMITS: (usize, u64) = (1 << 15, 1 << 18);
@@ -30,5 +33,10 @@ pub fn exercise(bytes: &[u8]) -> Result<(), ImageError> {
         output.bytes().to_vec()
     });
     assert_eq!(logits[0], logits[1], "reference and portable kernels");
+    for isa in Isa::all() {
+        let mut prepared = Prepared::with(image, Executor::Simd(isa));
+        let output = prepared.run_pixels(&pixels).expect("a picture of the size asked for");
+        assert_eq!(output.bytes(), logits[0], "{} kernels", isa.name());
+    }
     Ok(())
 }

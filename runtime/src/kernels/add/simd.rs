@@ -73,15 +73,12 @@ impl Kernel for Sum<'_> {
         let constants = Constants::new(self.add);
         for start in (0..self.y.len()).step_by(CHUNK) {
             let len = CHUNK.min(self.y.len() - start);
-            let [a, b] = [0, 1].map(|i| {
-                let x = &self.arena[self.inputs[i].start + start..][..len];
-                x.first_chunk().copied().unwrap_or_else(|| {
-                    let mut chunk = [0; CHUNK];
-                    chunk[..len].copy_from_slice(x);
-                    chunk
-                })
-            });
-            let sums = simd.add(&a, &b, &constants);
+            let a = &self.arena[self.inputs[0].start + start..][..len];
+            let b = &self.arena[self.inputs[1].start + start..][..len];
+            let sums = match (a.first_chunk(), b.first_chunk()) {
+                (Some(a), Some(b)) => simd.add(a, b, &constants),
+                _ => simd.add(&padded(a), &padded(b), &constants),
+            };
             let y = &mut self.arena[self.y.start + start..][..len];
             match y.first_chunk_mut() {
                 Some(y) => *y = sums,
@@ -89,4 +86,10 @@ impl Kernel for Sum<'_> {
             }
         }
     }
+}
+
+fn padded(x: &[u8]) -> [u8; CHUNK] {
+    let mut chunk = [0; CHUNK];
+    chunk[..x.len()].copy_from_slice(x);
+    chunk
 }

@@ -3,7 +3,7 @@
 
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
-    Ends, Form, LANES, Simd,
+    Ends, LANES, Layout, Simd,
     panel::{Panel, Piece, Pixels},
     stage::Stage,
 };
@@ -18,17 +18,16 @@ pub(crate) struct Packed {
     out: [usize; 2],
     /// Bytes of input between two rows, two pixels of the output.
     step: [usize; 2],
+    /// Pixels and rows of weights of a tile register; none where they do not pay.
+    tile: Option<[usize; 2]>,
 }
 
+/// Pixels in a row from which on tile registers are faster.
+const TILED_PIXELS: usize = 4;
+
 impl Packed {
-    /// Packs the weights of a convolution from `x` to `y`, whose bytes do not matter, into panels of at most `max_blocks`.
-    pub(crate) fn new(
-        form: Form,
-        max_blocks: usize,
-        conv: &Conv2d,
-        x: &Input,
-        [out_h, out_w, outputs]: [usize; 3],
-    ) -> Self {
+    /// Packs the weights of a convolution from `x`, whose bytes do not matter, to `H W K` integers.
+    pub(crate) fn new(layout: Layout, conv: &Conv2d, x: &Input, [out_h, out_w, outputs]: [usize; 3]) -> Self {
         let window = &conv.window;
         let [kernel_h, kernel_w] = window.kernel;
         let (in_group, out_group) = (x.shape[2] / conv.groups, outputs / conv.groups);
@@ -36,7 +35,13 @@ impl Packed {
         let joined = window.dilation[1] == 1 && conv.groups == 1;
         let taps_in_piece = if joined { kernel_w } else { 1 };
         let len = taps_in_piece * in_group;
-        let stage = Stage::new(form, x, window, [out_h, out_w], len.is_multiple_of(form.row_elements()));
+        let form = layout.form;
+        let rows = len.div_ceil(form.row_elements());
+        // As few groups of rows as there can be, of one size.
+        let tiled = layout.max_group > 1 && out_w >= TILED_PIXELS;
+        let group = if tiled { rows.div_ceil(rows.div_ceil(layout.max_group)) } else { 1 };
+        let whole_runs = len.is_multiple_of(group * form.row_elements());
+        let stage = Stage::new(form, x, window, [out_h, out_w], whole_runs);
         let element = form.element_bytes();
         let pieces = |group: usize| -> Vec<Piece> {
             (0..kernel_h)
@@ -52,16 +57,17 @@ impl Packed {
         };
         let row_len = kernel_h * kernel_w * in_group;
         let panels = (0..conv.groups)
-            .flat_map(|group| {
-                let pieces = pieces(group);
-                split(group * out_group..(group + 1) * out_group, max_blocks)
+            .flat_map(|i| {
+                let pieces = pieces(i);
+                split(i * out_group..(i + 1) * out_group, layout.max_blocks)
                     .into_iter()
-                    .map(move |channels| Panel::new(form, x, &conv.weights, row_len, channels, &pieces))
+                    .map(move |channels| Panel::new(form, group, x, (&conv.weights, row_len), channels, &pieces))
             })
             .collect();
         let step = [window.stride[0] * stage.row_bytes(), window.stride[1] * stage.pixel_bytes()];
         let one_row = step[0] == out_w * step[1];
-        Self { stage, panels, out: if one_row { [1, out_h * out_w] } else { [out_h, out_w] }, step }
+        let out = if one_row { [1, out_h * out_w] } else { [out_h, out_w] };
+        Self { stage, panels, out, step, tile: tiled.then_some([out[1].min(layout.max_group), group]) }
     }
 
     /// Bytes of memory that a run needs.
@@ -74,7 +80,15 @@ impl Packed {
     pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, memory: &mut [u8]) {
         let staged = self.stage.run(x, memory);
         let (channels, ends) = (y.shape[2], Ends::new(y.zero_point, y.clamp));
+        #[cfg(target_arch = "x86_64")]
+        let tiles = self.tile.zip(simd.matrix()).map(|([pixels, group], amx)| amx.configure(pixels, group));
         for panel in &self.panels {
+            #[cfg(target_arch = "x86_64")]
+            if let Some(tiles) = &tiles {
+                let mut y = Pixels { bytes: y.bytes, channels, ends };
+                panel.run_tiled(simd, tiles, staged.bytes, self.step, self.out, &mut y);
+                continue;
+            }
             for (row, bytes) in y.bytes.chunks_exact_mut(self.out[1] * channels).enumerate() {
                 let x = &staged.bytes[row * self.step[0]..];
                 panel.run(simd, x, self.step[1], self.out[1], &mut Pixels { bytes, channels, ends });

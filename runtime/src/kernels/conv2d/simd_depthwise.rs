@@ -5,7 +5,7 @@
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
     Ends, Form, LANES, Row, Simd,
-    panel::{LAYERS, blocks, correction, pack},
+    panel::{LAYERS, blocks, correction, pack, store},
     stage::Stage,
 };
 
@@ -171,13 +171,9 @@ impl Packed {
                 }
             }
             for (p, sum) in sums.into_iter().enumerate() {
-                let stored = simd.requantize(sum, &block.multipliers, ends);
                 let y = &mut y[(start + p) * self.unit..];
                 let count = count.min(y.len());
-                match y[..count].first_chunk_mut() {
-                    Some(y) => *y = stored,
-                    None => y[..count].copy_from_slice(&stored[..count]),
-                }
+                store(simd, sum, &block.multipliers, ends, y, count);
             }
         }
     }

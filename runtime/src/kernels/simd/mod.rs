@@ -9,6 +9,8 @@
 //! byte or two of two ([`Form`]).
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512vnni;
@@ -47,6 +49,27 @@ impl Form {
     /// Elements of input in a row.
     pub(crate) const fn row_elements(self) -> usize {
         4 / self.element_bytes()
+    }
+}
+
+/// How weights are packed for an instruction set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) form: Form,
+    /// Blocks of [`LANES`] channels that a panel has at most.
+    pub(crate) max_blocks: usize,
+    /// Rows of weights that are multiplied at once, at most.
+    pub(crate) max_group: usize,
+}
+
+impl Layout {
+    /// Of this instruction set.
+    pub(crate) fn of<V: Simd>(simd: V) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let max_group = if simd.matrix().is_some() { amx::TILE } else { 1 };
+        #[cfg(not(target_arch = "x86_64"))]
+        let max_group = 1;
+        Self { form: V::FORM, max_blocks: V::MAX_BLOCKS, max_group }
     }
 }
 
@@ -91,6 +114,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Runs `kernel` compiled for this instruction set.
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output;
+
+    /// Tile registers, if it has them.
+    #[cfg(target_arch = "x86_64")]
+    fn matrix(self) -> Option<amx::Amx> {
+        None
+    }
 
     /// Integers from memory.
     fn load(self, values: &[i32; LANES]) -> Self::Lanes;

@@ -5,9 +5,11 @@
 //! asymmetric. What is left over there, `w - zw - clamp(w - zw, -128, 127)`, goes into rows of its own behind the others,
 //! multiplied with the same inputs a second time: a few rows more, and no sums of inputs to correct for zero points.
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::{Product, TILE, Tiles};
 use super::{
     Form, LANES, Row, Simd,
-    tile::{Run, Runs, tile},
+    tile::{Rest, Run, Runs, Target, finish, put, tile},
 };
 use crate::{
     image::Weights,
@@ -35,8 +37,21 @@ pub(crate) struct Panel {
     runs: Runs,
     /// Row after row, the blocks of a row side by side.
     rows: Vec<Row>,
+    /// The rows once more, as tile registers take them.
+    #[cfg(target_arch = "x86_64")]
+    groups: Groups,
     bias: Vec<[i32; LANES]>,
     multipliers: Vec<[f32; LANES]>,
+}
+
+/// Rows of weights by groups, each a tile, and those behind the last group.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Default)]
+struct Groups {
+    /// Where behind a pixel's first byte the inputs of each group start.
+    offsets: Vec<usize>,
+    /// Where the four bytes of input of each row start that is in no group.
+    rest: Vec<usize>,
 }
 
 /// A block's worth of numbers for each block of `channels`; 0 behind the last channel.
@@ -83,18 +98,20 @@ pub(crate) fn pack(form: Form, weight: impl Fn(usize, usize) -> i32) -> [Row; LA
 
 impl Panel {
     /// Packs the weights of `channels` for the inputs `pieces` of a pixel of `x`; `row_len` weights make a row of the image.
+    /// Each piece takes a multiple of `group` rows: what is read behind its end is multiplied with 0.
     pub(crate) fn new(
         form: Form,
+        group: usize,
         x: &Input,
-        weights: &Weights,
-        row_len: usize,
+        (weights, row_len): (&Weights, usize),
         channels: Range<usize>,
         pieces: &[Piece],
     ) -> Self {
         let weight = |k: usize, i: usize| weights.get(k, row_len, i) - weights.zero_point(k);
         let mut layers: [(Vec<Run>, Vec<Row>); LAYERS] = Default::default();
         for piece in pieces {
-            for (row, start) in (0..piece.len).step_by(form.row_elements()).enumerate() {
+            for row in 0..piece.len.div_ceil(form.row_elements()).next_multiple_of(group) {
+                let start = row * form.row_elements();
                 let blocks: Vec<[Row; LAYERS]> = channels
                     .clone()
                     .step_by(LANES)
@@ -113,6 +130,11 @@ impl Panel {
                 }
             }
         }
+        #[cfg(target_arch = "x86_64")]
+        let groups = Groups {
+            offsets: layers[0].0.iter().step_by(group).map(|run| run.offset).collect(),
+            rest: layers[1..].iter().flat_map(|(runs, _)| runs).map(|run| run.offset).collect(),
+        };
         let (mut runs, mut rows) = (Runs::default(), Vec::new());
         for (layer_runs, layer_rows) in layers {
             layer_runs.into_iter().for_each(|run| runs.push(run));
@@ -122,7 +144,15 @@ impl Panel {
             weights.bias.i32(k).wrapping_add(correction(form, x, (0..row_len).map(|i| weight(k, i))))
         });
         let multipliers = blocks(channels.clone(), |k| weights.multipliers.f32(k));
-        Self { channels, runs, rows, bias, multipliers }
+        Self {
+            channels,
+            runs,
+            rows,
+            #[cfg(target_arch = "x86_64")]
+            groups,
+            bias,
+            multipliers,
+        }
     }
 
     /// Blocks of channels, `1 ..= MAX_BLOCKS`.
@@ -170,19 +200,119 @@ impl Panel {
         let rows = self.rows.as_chunks().0;
         for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
             let sums = tile::<V, P, N>(simd, &x[start * step..], step, &self.runs, rows, bias);
-            for (p, sums) in sums.into_iter().enumerate() {
-                let pixel = &mut y.bytes[(start + p) * y.channels..][self.channels.clone()];
-                let (whole, part) = pixel.as_chunks_mut();
-                for (n, sum) in sums.into_iter().enumerate() {
-                    let stored = simd.requantize(sum, &multipliers[n], y.ends);
-                    match whole.get_mut(n) {
-                        Some(whole) => *whole = stored,
-                        None => part.copy_from_slice(&stored[..part.len()]),
-                    }
-                }
-            }
+            let target = Target {
+                y: &mut y.bytes[start * y.channels + self.channels.start..],
+                step: y.channels,
+                count: self.channels.len(),
+                ends: y.ends,
+            };
+            put(simd, sums, multipliers, target);
         }
     }
+
+    /// Computes `rows` rows of `pixels` output pixels with tile registers, which are set up for at most so many pixels and for
+    /// this panel's groups of rows. `step`: bytes of input between two rows, two pixels.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn run_tiled<V: Simd>(
+        &self,
+        simd: V,
+        tiles: &Tiles,
+        x: &[u8],
+        step: [usize; 2],
+        [rows, pixels]: [usize; 2],
+        y: &mut Pixels,
+    ) {
+        let (offsets, weights, bias, width) = (&self.groups.offsets, &self.rows, &self.bias, self.width());
+        let at_once = tiles.pixels();
+        let mut sums = [[[[0; LANES]; TILE]; 2]; DELAY];
+        let mut pending: [Option<Job>; DELAY] = [None; DELAY];
+        let jobs = (0..rows).flat_map(|row| {
+            let starts = (0..pixels).step_by(at_once).map(move |start| start.min(pixels - at_once));
+            starts.flat_map(move |start| {
+                let (x, y) = (row * step[0] + start * step[1], row * pixels + start);
+                (0..width).step_by(2).map(move |block| Job { x, y, block })
+            })
+        });
+        for (slot, job) in (0..DELAY).cycle().zip(jobs.map(Some).chain([None; DELAY])) {
+            if let Some(job) = pending[slot].take() {
+                self.finish(simd, job, x, step[1], &sums[slot], at_once, y);
+            }
+            if let Some(Job { x: start, block, .. }) = job {
+                let factors = Product { x: &x[start..], step: step[1], offsets, weights, width, block, bias };
+                tiles.product(&factors, &mut sums[slot]);
+            }
+            pending[slot] = job;
+        }
+    }
+
+    /// Adds what is in no group of rows, and stores.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one half of one loop")]
+    fn finish<V: Simd>(
+        &self,
+        simd: V,
+        job: Job,
+        x: &[u8],
+        step: usize,
+        sums: &[[[i32; LANES]; TILE]; 2],
+        pixels: usize,
+        y: &mut Pixels,
+    ) {
+        let width = self.width();
+        let rest_rows = &self.rows[self.rows.len() - self.groups.rest.len() * width..];
+        for (n, sums) in (job.block..width).zip(sums) {
+            let first = self.channels.start + n * LANES;
+            let rest = Rest {
+                offsets: &self.groups.rest,
+                rows: rest_rows.get(n..).unwrap_or_default(),
+                stride: width,
+                x: &x[job.x..],
+                step,
+            };
+            let target = Target {
+                y: &mut y.bytes[job.y * y.channels + first..],
+                step: y.channels,
+                count: LANES.min(self.channels.end - first),
+                ends: y.ends,
+            };
+            finish(simd, &sums[..pixels], rest, &self.multipliers[n], target);
+        }
+    }
+}
+
+/// Requantizes and writes the first `count` lanes.
+#[inline(always)]
+pub(crate) fn store<V: Simd>(
+    simd: V,
+    sum: V::Lanes,
+    multipliers: &[f32; LANES],
+    ends: Ends,
+    y: &mut [u8],
+    count: usize,
+) {
+    match y.first_chunk_mut() {
+        Some(y) if count == LANES => *y = simd.requantize(sum, multipliers, ends),
+        _ => y[..count].copy_from_slice(&simd.requantize(sum, multipliers, ends)[..count]),
+    }
+}
+
+/// Products that are begun before the first of them is finished. What tiles write is slow to read back at once; meanwhile
+/// they go on.
+#[cfg(target_arch = "x86_64")]
+const DELAY: usize = 4;
+
+/// A product of tiles.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    /// First byte of the first pixel's inputs.
+    x: usize,
+    /// First pixel of the output.
+    y: usize,
+    /// First block of channels.
+    block: usize,
 }
 
 /// Output pixels.

@@ -1,8 +1,8 @@
 //! The micro-kernel of convolutions and dense layers. Enters: the inputs of `P` output pixels, the packed weights of `N`
-//! blocks of channels. Leaves: all their sums, which stay in registers while the inputs are walked once.
-#![allow(unsafe_code, reason = "inputs are read without a check for each of them")]
+//! blocks of channels. Leaves: all their sums, which stay in registers while the inputs are walked once; and stored bytes.
+#![allow(unsafe_code, reason = "inputs are read and outputs written without a check for each of them")]
 
-use super::{LANES, Row, Simd};
+use super::{Ends, LANES, Row, Simd};
 
 /// A piece of a pixel's inputs: `rows` times four bytes, from `offset` behind the pixel's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,4 +64,88 @@ pub(crate) fn tile<V: Simd, const P: usize, const N: usize>(
         }
     }
     sums
+}
+
+/// Where output pixels go, and how.
+pub(crate) struct Target<'y> {
+    /// From the first channel of the first pixel on.
+    pub(crate) y: &'y mut [u8],
+    /// Bytes between two pixels.
+    pub(crate) step: usize,
+    /// Channels that are written.
+    pub(crate) count: usize,
+    pub(crate) ends: Ends,
+}
+
+/// Requantizes and writes `sums[p][n]`: block `n` of pixel `p`.
+///
+/// # Panics
+/// When the target is too short, or asks for other than `N` blocks.
+#[inline(always)]
+pub(crate) fn put<V: Simd, const P: usize, const N: usize>(
+    simd: V,
+    sums: [[V::Lanes; N]; P],
+    multipliers: &[[f32; LANES]; N],
+    target: Target,
+) {
+    let Target { y, step, count, ends } = target;
+    assert!((P - 1) * step + count <= y.len() && count.div_ceil(LANES) == N);
+    for (p, sums) in sums.into_iter().enumerate() {
+        for (n, (sum, multipliers)) in sums.into_iter().zip(multipliers).enumerate() {
+            let at = p * step + n * LANES;
+            if n < N - 1 || count.is_multiple_of(LANES) {
+                let stored = simd.requantize(sum, multipliers, ends);
+                // SAFETY: the block ends within `count` channels of pixel `p`, which were asserted to be there.
+                unsafe { y.as_mut_ptr().add(at).cast::<[u8; LANES]>().write(stored) };
+            } else {
+                let stored = simd.requantize(sum, multipliers, ends);
+                y[at..][..count % LANES].copy_from_slice(&stored[..count % LANES]);
+            }
+        }
+    }
+}
+
+/// Rows of weights of one block of channels that tile registers leave over.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest<'a> {
+    /// Where behind a pixel's first byte the inputs of each row start.
+    pub(crate) offsets: &'a [usize],
+    /// The rows, and what lies between two of them.
+    pub(crate) rows: &'a [Row],
+    pub(crate) stride: usize,
+    /// From the first pixel on.
+    pub(crate) x: &'a [u8],
+    /// Bytes between two pixels.
+    pub(crate) step: usize,
+}
+
+/// Adds what is left over to the sums of a block, one for each pixel, requantizes and writes them.
+///
+/// # Panics
+/// When inputs or rows are not all there, or the target is too short or wider than a block.
+#[inline(always)]
+pub(crate) fn finish<V: Simd>(simd: V, sums: &[[i32; LANES]], rest: Rest, multipliers: &[f32; LANES], target: Target) {
+    let Target { y, step, count, ends } = target;
+    let Rest { offsets, rows, stride, x, step: x_step } = rest;
+    let last = sums.len() - 1;
+    assert!(last * step + count <= y.len() && count <= LANES);
+    assert!(offsets.is_empty() || (offsets.len() - 1) * stride < rows.len());
+    assert!(offsets.iter().all(|offset| last * x_step + offset + 4 <= x.len()));
+    for (p, sums) in sums.iter().enumerate() {
+        let mut sum = simd.load(sums);
+        for (i, offset) in offsets.iter().enumerate() {
+            // SAFETY: row and inputs were asserted to be there, for the last row and pixel and so for all.
+            let (x, row) = unsafe {
+                (x.as_ptr().add(p * x_step + offset).cast::<[u8; 4]>().read(), &*rows.as_ptr().add(i * stride))
+            };
+            sum = simd.dot(sum, x, row);
+        }
+        let stored = simd.requantize(sum, multipliers, ends);
+        if count == LANES {
+            // SAFETY: 16 bytes of pixel `p` were asserted to be there.
+            unsafe { y.as_mut_ptr().add(p * step).cast::<[u8; LANES]>().write(stored) };
+        } else {
+            y[p * step..][..count].copy_from_slice(&stored[..count]);
+        }
+    }
 }
