@@ -17,6 +17,7 @@ mod builder;
 mod error;
 mod metadata;
 mod names;
+mod preset;
 mod read;
 mod summary;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod write;
 
 pub use error::{Finding, ReadError, WriteError};
 pub use metadata::CONTRACT;
+pub use preset::Preset;
 pub use read::{Imported, ReadOptions, read};
 pub use summary::{InitializerSummary, NodeSummary, QuantizationSummary, Summary, ValueSummary, summarize};
 pub use write::{Batch, Storage, WriteOptions, write_float, write_qdq};

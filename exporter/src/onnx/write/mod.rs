@@ -12,6 +12,7 @@ pub use qdq::write_qdq;
 pub use storage::Storage;
 
 use super::builder::{Builder, Dim, Element};
+use super::preset::Preset;
 use crate::network::{Network, TensorId};
 use node::Rank;
 use storage::Unpacking;
@@ -42,9 +43,8 @@ pub struct WriteOptions {
     pub batch: Batch,
     /// How 4 and 2 bit integers are stored.
     pub storage: Storage,
-    /// Signed weights may have zero points other than 0. CPUs compute them and x86 computes them fastest; NNAPI refuses
-    /// them, XNNPACK ignores the zero point.
-    pub signed_zero_points: bool,
+    /// Who the file is for: what it refuses is refused here. `None`: any engine; then only what most of them refuse is.
+    pub preset: Option<Preset>,
 }
 
 impl WriteOptions {

@@ -11,7 +11,7 @@
 use super::{Rank, Sheet, WriteOptions, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
-use crate::onnx::{QUANTIZED, WriteError, metadata};
+use crate::onnx::{Preset, QUANTIZED, WriteError, metadata};
 use crate::quantize::{self, clamp_limits};
 
 /// Writes `network` as a quantized ONNX file in QDQ form.
@@ -22,7 +22,7 @@ pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, W
     check(network)?;
     quantize::check(network)?;
     let (sheet, values) = (Sheet::new(network, options), vec![None; network.tensors.len()]);
-    let mut writer = Writer { sheet, values, signed_zero_points: options.signed_zero_points };
+    let mut writer = Writer { sheet, values, preset: options.preset };
     let input = writer.fresh(network.input)?;
     writer.settle(&network.tensors[network.input].name, &input, None);
     writer.values[network.input] = Some(input);
@@ -61,7 +61,7 @@ impl Value<'_> {
 struct Writer<'n> {
     sheet: Sheet<'n>,
     values: Vec<Option<Value<'n>>>,
-    signed_zero_points: bool,
+    preset: Option<Preset>,
 }
 
 impl<'n> Writer<'n> {
@@ -233,7 +233,7 @@ impl<'n> Writer<'n> {
     ) -> Result<[String; 2], WriteError> {
         let fault = |reason: String| WriteError::Node { node: node.into(), reason };
         let integers = integers.ok_or_else(|| fault("has no integer weights".into()))?;
-        form(integers, input, self.signed_zero_points).map_err(fault)?;
+        form(integers, input, self.preset).map_err(fault)?;
         let Integers { encoding, weight, bias } = integers;
         let weight: Vec<i64> = weight.iter().map(|&w| i64::from(w)).collect();
         let zero_points: Vec<i64> = encoding.zero_point.iter().map(|&z| i64::from(z)).collect();
@@ -273,9 +273,12 @@ fn limits(op: &Op, encoding: &Encoding) -> Option<[i32; 2]> {
 }
 
 /// Whether engines take weights of this form together with this input.
-fn form(integers: &Integers, input: &Encoding, signed_zero_points: bool) -> Result<(), String> {
+fn form(integers: &Integers, input: &Encoding, preset: Option<Preset>) -> Result<(), String> {
     let encoding = &integers.encoding;
-    if encoding.signed && !signed_zero_points && encoding.zero_point.iter().any(|&z| z != 0) {
+    if let Some((preset, reason)) = preset.and_then(|preset| Some((preset.name(), preset.refusal(encoding, input)?))) {
+        return Err(format!("preset {preset}: {reason}"));
+    }
+    if encoding.signed && preset != Some(Preset::X86) && encoding.zero_point.iter().any(|&z| z != 0) {
         let reason = "which engines for phones refuse or ignore; quantize them unsigned, or symmetric";
         return Err(format!("signed weights with a zero point other than 0, {reason}"));
     }

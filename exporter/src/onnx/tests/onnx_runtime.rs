@@ -1,0 +1,213 @@
+//! ONNX Runtime on our files: does it load them, what does it fuse, and does it compute the integers of the runtime?
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::agreement::{Comparison, Values, runtime_values};
+use super::presets::{self, preset_network};
+use super::{PRECISIONS, engines::floats, forms, low_bit_forms, python, quantized};
+use crate::calibrate::{Clipping, Ranges};
+use crate::network::Network;
+use crate::onnx::{Batch, Preset, QUANTIZED, Storage, WriteOptions, write_qdq};
+use crate::pipeline::{Options, quantize_network};
+use crate::samples::images;
+
+fn store(path: &Path, values: &[f32]) {
+    std::fs::write(path, values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+}
+
+fn load(path: &Path) -> Vec<f32> {
+    std::fs::read(path).unwrap().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// One network on its way through ONNX Runtime.
+struct Case {
+    name: String,
+    network: Network,
+    pixels: Vec<u8>,
+}
+
+/// What ONNX Runtime made of a case.
+struct Ran {
+    /// Every integer tensor.
+    values: Values,
+    /// The line that the script printed.
+    line: Value,
+}
+
+/// Runs every case; `None` without Python.
+fn run(cases: &[Case], options: &WriteOptions, arguments: &[&str]) -> Option<Vec<Ran>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |case: &Case, extension: &str| folder.path().join(format!("{}.{extension}", case.name));
+    let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    arguments.push("--values".into());
+    for case in cases {
+        let bytes = write_qdq(&case.network, &WriteOptions { batch: Batch::Any, ..*options }).unwrap();
+        std::fs::write(path(case, "onnx"), bytes).unwrap();
+        store(&path(case, "in"), &floats(&case.network, &case.pixels));
+        arguments.push(path(case, "onnx").into_os_string());
+    }
+    let lines = python::run("onnx_check.py", &arguments)?;
+    assert_eq!(lines.lines().count(), cases.len());
+    let ran = cases.iter().zip(lines.lines()).map(|(case, line)| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let bytes = std::fs::read(path(case, "values")).unwrap();
+        let mut bytes = &bytes[..];
+        let mut found = Values::new();
+        for value in line["values"].as_array().unwrap() {
+            let (name, size) = (value[0].as_str().unwrap(), value[1].as_u64().unwrap() as usize);
+            let (value, rest) = bytes.split_at(size);
+            bytes = rest;
+            let Some(name) = name.strip_suffix(QUANTIZED) else { continue };
+            let Some(tensor) = case.network.tensors.iter().find(|tensor| tensor.name == name) else { continue };
+            let signed = tensor.encoding.as_ref().unwrap().signed;
+            found.insert(name.into(), value.iter().map(|&b| runtime::arith::widen(b, signed)).collect());
+        }
+        assert!(bytes.is_empty());
+        // What stands before the graph's output is what the output says.
+        let output = &case.network.tensors[case.network.output];
+        let encoding = output.encoding.as_ref().unwrap();
+        let stored: Vec<i32> = load(&path(case, "out")).into_iter().map(|v| encoding.quantize(0, v)).collect();
+        assert_eq!(found[&output.name], stored);
+        Ran { values: found, line }
+    });
+    Some(ran.collect())
+}
+
+/// Networks drawn from so many seeds.
+fn cases(seeds: u64, images_each: usize, network: impl Fn(u64) -> Network) -> Vec<Case> {
+    let case = |seed: u64| {
+        let network = network(seed);
+        Case { name: seed.to_string(), pixels: images(&network, images_each, seed + 1), network }
+    };
+    (0..seeds).map(case).collect()
+}
+
+/// On x86 signed activations are fused only when asked for.
+fn signed(options: &Options) -> &'static [&'static str] {
+    if options.activations.signed { &["--signed"] } else { &[] }
+}
+
+/// The ops that round in float when nothing is fused.
+const UNFUSED: [&str; 5] = ["Add", "AveragePool", "Conv", "Gemm", "GlobalAveragePool"];
+/// The ops that round in float always.
+const FUSED: [&str; 2] = ["Add", "AveragePool"];
+
+/// Compares op for op. An element may differ by one step if its exact value lies on a tie, or `from_tie` steps from one,
+/// and its op is in `ops`; returns how many do, and of how many elements of those ops.
+fn agree(cases: &[Case], ran: &[Ran], ops: &[&str], from_tie: f64) -> [usize; 2] {
+    let mut comparison = Comparison::default();
+    for (case, ran) in cases.iter().zip(ran) {
+        comparison.add(&case.network, &runtime_values(&case.network, &case.pixels), &ran.values);
+    }
+    if cases.len() > 1 {
+        for op in ["Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool"] {
+            assert!(comparison.elements.get(op).is_some_and(|&n| n > 100), "{op} was not compared");
+        }
+    }
+    for d in &comparison.differences {
+        let allowed = ops.contains(&d.op) && d.ours.abs_diff(d.theirs) == 1 && d.from_tie <= from_tie;
+        assert!(allowed, "{d:?}");
+    }
+    [comparison.differences.len(), ops.iter().filter_map(|op| comparison.elements.get(op)).sum()]
+}
+
+/// ONNX Runtime's kernels for Add and AveragePool compute in f32 and so round what lies on a tie either way; all others
+/// compute the contract of `docs/arithmetic.md`.
+#[test]
+fn computes_the_integers_of_the_runtime() {
+    for options in forms() {
+        let cases = cases(30, 64, |seed| quantized(seed, &options));
+        let Some(ran) = run(&cases, &WriteOptions::default(), signed(&options)) else { return };
+        let [different, all] = agree(&cases, &ran, &FUSED, 1e-5);
+        println!(
+            "{:?}: {different} of {all} results of Add and AveragePool differ, each on a tie",
+            options.weights.scheme
+        );
+        assert!(different * 100 <= all);
+    }
+}
+
+/// Without optimization ONNX Runtime computes every op in f32 between DequantizeLinear and QuantizeLinear: whatever rounds
+/// may then go either way on a tie.
+#[test]
+fn without_fusion_differs_on_ties_only() {
+    for options in forms() {
+        let cases = cases(30, 16, |seed| quantized(seed, &options));
+        let Some(ran) = run(&cases, &WriteOptions::default(), &["--level", "off"]) else { return };
+        let [different, all] = agree(&cases, &ran, &UNFUSED, 5e-5);
+        println!("{:?}: {different} of {all} results differ, each on a tie", options.weights.scheme);
+        assert!(different * 100 <= all);
+    }
+}
+
+/// Portable files at the default level are all integer kernels, whatever the width; native ones load and agree at the
+/// level that is safe for them.
+fn check(preset: Preset, bits: [u8; 2], cases: &[Case]) -> Option<[usize; 2]> {
+    let options = presets::options(preset);
+    if options.storage == Storage::Native && bits != [8, 8] {
+        return Some(agree(cases, &run(cases, &options, &["--level", "basic"])?, &UNFUSED, 5e-5));
+    }
+    let ran = run(cases, &options, signed(&preset.options(bits[0], bits[1])))?;
+    for (case, Ran { line, .. }) in cases.iter().zip(&ran) {
+        assert_eq!(line["float"], serde_json::json!([]), "{}, {} {bits:?}", case.name, preset.name());
+    }
+    Some(agree(cases, &ran, &FUSED, 1e-5))
+}
+
+#[test]
+fn every_preset_and_precision_fuses_and_agrees() {
+    for preset in Preset::ALL {
+        for bits in PRECISIONS {
+            let cases = cases(12, 16, |seed| preset_network(seed, preset, bits));
+            let Some([different, all]) = check(preset, bits, &cases) else { return };
+            println!("{} {bits:?}: {different} of {all} differ, each on a tie", preset.name());
+        }
+    }
+}
+
+/// A network that has learned something: ResNet-8, in the shapes of its own data set or of CIFAR-10.
+#[test]
+fn a_trained_network_agrees_in_every_preset_and_precision() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/resnet8-cifar10.safetensors");
+    let (network, _) = crate::checkpoint::load(&path).unwrap();
+    let source = std::env::var("INTACT_CIFAR10").unwrap_or_else(|_| "shapes10".into());
+    let data = crate::data::open(&source, crate::data::Split::Test, &Default::default()).unwrap().sample(6);
+    for preset in Preset::ALL {
+        for bits in PRECISIONS {
+            let mut options = preset.options(bits[0], bits[1]);
+            options.ranges = Some(Ranges::Measured(Clipping::MinMax));
+            let quantized = quantize_network(&network, data.images(), &options).unwrap().network;
+            let name = "resnet8".into();
+            let case = Case { name, network: preset.arrange(quantized), pixels: data.images().to_vec() };
+            let Some([different, all]) = check(preset, bits, &[case]) else { return };
+            println!("{} {bits:?}: {different} of {all} differ, each on a tie", preset.name());
+        }
+    }
+}
+
+/// Every width that a file can hold in packed bytes, among them those that no ONNX type fits.
+#[test]
+fn odd_widths_agree() {
+    for options in low_bit_forms()
+        .into_iter()
+        .filter(|o| ![[4, 8], [4, 4], [2, 2]].contains(&[o.weights.bits, o.activations.bits]))
+    {
+        let cases = cases(12, 16, |seed| quantized(seed, &options));
+        let Some(ran) = run(&cases, &WriteOptions::default(), signed(&options)) else { return };
+        agree(&cases, &ran, &FUSED, 1e-5);
+    }
+}
+
+/// ONNX's own types in all forms, at the level that is safe for them: everything in float.
+#[test]
+fn native_types_agree() {
+    for options in low_bit_forms() {
+        let cases = cases(12, 16, |seed| quantized(seed, &options));
+        let native = WriteOptions { storage: Storage::Native, ..Default::default() };
+        let Some(ran) = run(&cases, &native, &["--level", "basic"]) else { return };
+        agree(&cases, &ran, &UNFUSED, 5e-5);
+    }
+}
