@@ -22,8 +22,8 @@ pub(crate) struct Packed {
     tile: Option<[usize; 2]>,
 }
 
-/// Pixels in a row from which on tile registers are faster.
-const TILED_PIXELS: usize = 4;
+/// Pixels in a row, and rows of weights, from which on tile registers are faster.
+const TILED: [usize; 2] = [4, 33];
 
 impl Packed {
     /// Packs the weights of a convolution from `x`, whose bytes do not matter, to `H W K` integers.
@@ -38,7 +38,8 @@ impl Packed {
         let form = layout.form;
         let rows = len.div_ceil(form.row_elements());
         // As few groups of rows as there can be, of one size.
-        let tiled = layout.max_group > 1 && out_w >= TILED_PIXELS;
+        let tiled =
+            layout.max_group > 1 && out_w >= TILED[0] && rows * kernel_h * (kernel_w / taps_in_piece) >= TILED[1];
         let group = if tiled { rows.div_ceil(rows.div_ceil(layout.max_group)) } else { 1 };
         let whole_runs = len.is_multiple_of(group * form.row_elements());
         let stage = Stage::new(form, x, window, [out_h, out_w], whole_runs);

@@ -7,6 +7,7 @@ use crate::kernels::simd::{
     Ends, Form, LANES, Row, Simd,
     panel::{LAYERS, blocks, correction, pack, store},
     stage::Stage,
+    tile::{Taps, tile_each},
 };
 
 /// A depthwise convolution with its weights packed.
@@ -31,8 +32,7 @@ pub(crate) struct Packed {
 /// [`LANES`] channels.
 #[derive(Debug)]
 struct Block {
-    /// Where in the lines the inputs start, and what they are multiplied with.
-    taps: Vec<(usize, Row)>,
+    taps: Taps,
     bias: [i32; LANES],
     multipliers: [f32; LANES],
 }
@@ -71,7 +71,7 @@ impl Packed {
                     }
                 }
             }
-            layers.into_iter().flatten().collect()
+            Taps::new(layers.into_iter().flatten().collect())
         };
         let blocks = bias
             .into_iter()
@@ -107,7 +107,7 @@ impl Packed {
         let row_bytes = y.shape[1] * y.shape[2];
         for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
             for (l, line) in lines.chunks_exact_mut(self.line).enumerate() {
-                self.interleave(staged.bytes, oy * self.rows[1], l, line);
+                self.interleave(simd, staged.bytes, oy * self.rows[1], l, line);
             }
             let pixels = row_bytes.div_ceil(self.unit);
             for (i, block) in self.blocks.iter().enumerate() {
@@ -124,26 +124,29 @@ impl Packed {
 
     /// Fills line `l` for the taps from staged row `top` on.
     #[inline(always)]
-    fn interleave(&self, staged: &[u8], top: usize, l: usize, line: &mut [[u8; 4]]) {
-        let in_line = self.form.row_elements();
+    fn interleave<V: Simd>(&self, simd: V, staged: &[u8], top: usize, l: usize, line: &mut [[u8; 4]]) {
+        let (len, element) = (self.stage.row_bytes(), self.form.element_bytes());
         // Taps below the last one have weights of 0: any row will do.
         let row = |i: usize| {
-            let r = (l * in_line + i).min(self.kernel_h - 1);
-            &staged[(top + r * self.rows[0]) * self.stage.row_bytes()..][..self.stage.row_bytes()]
+            let r = (l * self.form.row_elements() + i).min(self.kernel_h - 1);
+            &staged[(top + r * self.rows[0]) * len..][..len]
         };
-        match self.form {
-            Form::Bytes => {
-                let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-                for (line, (((&a, &b), &c), &d)) in line.iter_mut().zip(a.iter().zip(b).zip(c).zip(d)) {
-                    *line = [a, b, c, d];
-                }
-            }
-            Form::Words => {
-                let ((a, _), (b, _)) = (row(0).as_chunks::<2>(), row(1).as_chunks::<2>());
-                for (line, (&[a, b], &[c, d])) in line.iter_mut().zip(a.iter().zip(b)) {
-                    *line = [a, b, c, d];
-                }
-            }
+        let rows = [row(0), row(1), row(2), row(3)];
+        let mut start = 0;
+        while start + CHUNK <= len {
+            simd.interleave(
+                [chunk(rows[0], start), chunk(rows[1], start), chunk(rows[2], start), chunk(rows[3], start)],
+                &mut line[start / element..][..CHUNK / element],
+            );
+            // The last chunk begins before the one before it ends where it must: both are the same.
+            start = if start + CHUNK == len { len } else { (start + CHUNK).min(len - CHUNK) };
+        }
+        if len < CHUNK {
+            let mut padded = [[0; CHUNK]; 4];
+            padded.iter_mut().zip(rows).for_each(|(padded, row)| padded[..len].copy_from_slice(row));
+            let mut whole = [[0; 4]; CHUNK];
+            simd.interleave(padded.each_ref(), &mut whole[..CHUNK / element]);
+            line[..len / element].copy_from_slice(&whole[..len / element]);
         }
     }
 
@@ -162,14 +165,7 @@ impl Packed {
         ends: Ends,
     ) {
         for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
-            let mut sums = [simd.load(&block.bias); P];
-            for (offset, row) in &block.taps {
-                let x = &lines[offset + start * self.step..][..(P - 1) * self.step + LANES];
-                for (p, sum) in sums.iter_mut().enumerate() {
-                    let x = x[p * self.step..][..LANES].as_flattened();
-                    *sum = simd.dot_each(*sum, x.first_chunk().expect("a block of elements"), row);
-                }
-            }
+            let sums = tile_each::<V, P>(simd, &lines[start * self.step..], self.step, &block.taps, &block.bias);
             for (p, sum) in sums.into_iter().enumerate() {
                 let y = &mut y[(start + p) * self.unit..];
                 let count = count.min(y.len());
@@ -177,4 +173,12 @@ impl Packed {
             }
         }
     }
+}
+
+/// Bytes of a row that are interleaved at once.
+const CHUNK: usize = 64;
+
+#[inline(always)]
+fn chunk(row: &[u8], start: usize) -> &[u8; CHUNK] {
+    row[start..].first_chunk().expect("a whole chunk")
 }

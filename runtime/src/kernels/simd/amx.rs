@@ -234,6 +234,11 @@ impl Simd for Amx {
     }
 
     #[inline(always)]
+    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+        self.0.interleave(rows, line);
+    }
+
+    #[inline(always)]
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
         self.0.add(a, b, constants)
     }

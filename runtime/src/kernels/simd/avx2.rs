@@ -68,6 +68,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn interleave(self, [a, b, ..]: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+        let line: &mut [u8; 128] = line.as_flattened_mut().as_mut_array().expect("32 elements");
+        let line: *mut __m256i = line.as_mut_ptr().cast();
+        // SAFETY: the core has AVX2; twice 64 bytes are written to an array of 128.
+        unsafe {
+            let (a, b) = (load(a), load(b));
+            interleave_half(a[0], b[0], line);
+            interleave_half(a[1], b[1], line.add(2));
+        }
+    }
+
+    #[inline(always)]
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
         let mut sums = [0; CHUNK];
         // SAFETY: the core has AVX2; 32 bytes are written to each half of an array of 64.
@@ -120,6 +132,19 @@ fn rounded(acc: __m256i, multipliers: __m256i, ends: Ends) -> __m256i {
     let [low, high] = ends.clamp;
     // Rounds as MXCSR says, which Rust keeps at nearest, ties to even.
     _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, _mm256_set1_ps(low)), _mm256_set1_ps(high)))
+}
+
+/// 16 words of each row. 64 bytes are written from `line` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn interleave_half(a: __m256i, b: __m256i, line: *mut __m256i) {
+    // Interleaving works in halves of 128 bits; quarters are placed beforehand so that results come out in order.
+    let (a, b) = (_mm256_permute4x64_epi64::<0b11_01_10_00>(a), _mm256_permute4x64_epi64::<0b11_01_10_00>(b));
+    // SAFETY: the caller has 64 bytes there.
+    unsafe {
+        _mm256_storeu_si256(line, _mm256_unpacklo_epi16(a, b));
+        _mm256_storeu_si256(line.add(1), _mm256_unpackhi_epi16(a, b));
+    }
 }
 
 #[inline]

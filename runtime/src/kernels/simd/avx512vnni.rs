@@ -59,6 +59,13 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+        let line = line.as_flattened_mut().as_mut_array().expect("64 elements");
+        // SAFETY: the core has AVX-512.
+        unsafe { interleave(rows, line) }
+    }
+
+    #[inline(always)]
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
         // SAFETY: the core has AVX-512 and VNNI.
         unsafe { add(a, b, constants) }
@@ -92,6 +99,25 @@ fn requantize(acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANE
     // SAFETY: 16 bytes are written to an array of 16.
     unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), stored) };
     bytes
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn interleave([a, b, c, d]: [&[u8; 64]; 4], line: &mut [u8; 256]) {
+    // Interleaving works in quarters of 128 bits; dwords are placed beforehand so that results come out in order.
+    let place = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let (a, b) = (_mm512_permutexvar_epi32(place, load(a)), _mm512_permutexvar_epi32(place, load(b)));
+    let (c, d) = (_mm512_permutexvar_epi32(place, load(c)), _mm512_permutexvar_epi32(place, load(d)));
+    let (ab_low, ab_high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+    let (cd_low, cd_high) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+    let line: *mut __m512i = line.as_mut_ptr().cast();
+    // SAFETY: 4 times 64 bytes are written to an array of 256.
+    unsafe {
+        _mm512_storeu_si512(line, _mm512_unpacklo_epi16(ab_low, cd_low));
+        _mm512_storeu_si512(line.add(1), _mm512_unpackhi_epi16(ab_low, cd_low));
+        _mm512_storeu_si512(line.add(2), _mm512_unpacklo_epi16(ab_high, cd_high));
+        _mm512_storeu_si512(line.add(3), _mm512_unpackhi_epi16(ab_high, cd_high));
+    }
 }
 
 #[inline]

@@ -133,6 +133,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `clamp(RNE(f32(f32(acc) * M)) + zy, lo, hi)` of each lane.
     fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES];
 
+    /// Elements of rows below each other side by side: 64 bytes each of four rows of bytes, or of the first two of words.
+    ///
+    /// # Panics
+    /// When `line` has other than as many elements.
+    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]);
+
     /// The sums of an Add.
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK];
 }

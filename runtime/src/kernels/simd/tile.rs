@@ -66,6 +66,46 @@ pub(crate) fn tile<V: Simd, const P: usize, const N: usize>(
     sums
 }
 
+/// What a block of channels of its own inputs is multiplied with.
+#[derive(Clone, Debug)]
+pub(crate) struct Taps {
+    taps: Vec<(usize, Row)>,
+    /// No offset is greater.
+    last: usize,
+}
+
+impl Taps {
+    /// Where behind a pixel's first element the inputs of each row of weights start.
+    pub(crate) fn new(taps: Vec<(usize, Row)>) -> Self {
+        let last = taps.iter().map(|&(offset, _)| offset).max().unwrap_or_default();
+        Self { taps, last }
+    }
+}
+
+/// `sums[p] = bias + sum x * weights`, where each channel has its own inputs; pixel `p` starts `p * step` elements into `x`.
+///
+/// # Panics
+/// When `x` is too short for the taps.
+#[inline(always)]
+pub(crate) fn tile_each<V: Simd, const P: usize>(
+    simd: V,
+    x: &[[u8; 4]],
+    step: usize,
+    taps: &Taps,
+    bias: &[i32; LANES],
+) -> [V::Lanes; P] {
+    assert!((P - 1) * step + taps.last + LANES <= x.len());
+    let mut sums = [simd.load(bias); P];
+    for (offset, row) in &taps.taps {
+        for (p, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: 16 elements of four bytes were asserted to be there behind the greatest offset of the last pixel.
+            let x = unsafe { &*x.as_ptr().add(p * step + offset).cast::<[u8; 64]>() };
+            *sum = simd.dot_each(*sum, x, row);
+        }
+    }
+    sums
+}
+
 /// Where output pixels go, and how.
 pub(crate) struct Target<'y> {
     /// From the first channel of the first pixel on.
