@@ -61,6 +61,16 @@ pub(super) enum Attribute {
     Text(&'static str),
 }
 
+/// Where an operator is defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Domain {
+    Standard,
+    /// `com.microsoft`, version 1.
+    Microsoft,
+}
+
+const MICROSOFT: &str = "com.microsoft";
+
 /// A graph in the making. Names that are asked for twice get a number behind them.
 pub(super) struct Builder {
     graph: GraphProto,
@@ -129,9 +139,24 @@ impl Builder {
         output: &str,
         attributes: Vec<(&'static str, Attribute)>,
     ) {
+        self.node_of(Domain::Standard, op, wanted, inputs, output, attributes);
+    }
+
+    /// Adds a node of any domain.
+    pub(super) fn node_of(
+        &mut self,
+        domain: Domain,
+        op: &str,
+        wanted: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: Vec<(&'static str, Attribute)>,
+    ) {
+        let domain = if domain == Domain::Microsoft { MICROSOFT } else { "" };
         self.graph.node.push(NodeProto {
             name: self.nodes.unused(wanted),
             op_type: op.into(),
+            domain: domain.into(),
             input: inputs.iter().map(|&i| i.into()).collect(),
             output: vec![output.into()],
             attribute: attributes.into_iter().map(attribute).collect(),
@@ -141,9 +166,13 @@ impl Builder {
 
     /// The model's bytes.
     pub(super) fn finish(self, ir_version: i64, opset: i64, metadata: &[(&str, String)]) -> Vec<u8> {
+        let mut opset_import = vec![OperatorSetIdProto { version: opset, ..Default::default() }];
+        if self.graph.node.iter().any(|node| node.domain == MICROSOFT) {
+            opset_import.push(OperatorSetIdProto { domain: MICROSOFT.into(), version: 1, ..Default::default() });
+        }
         let model = ModelProto {
             ir_version,
-            opset_import: vec![OperatorSetIdProto { version: opset, ..Default::default() }],
+            opset_import,
             producer_name: "intact".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: MessageField::some(self.graph),

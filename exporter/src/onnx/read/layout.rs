@@ -8,6 +8,7 @@ use tract_onnx::pb::NodeProto;
 
 use super::import::{Activation, Fault, Form, Import, Value, attributes, check_size};
 use crate::network::{Op, Shape};
+use crate::onnx::QUANTIZED;
 
 /// How a value of the file lays out a tensor `C H W` of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,9 @@ impl<'m> Import<'m> {
     pub(super) fn keep_encoding(&mut self, x: Activation, output: usize) -> Form {
         if x.form != Form::Real {
             self.network.tensors[output].encoding = self.network.tensors[x.tensor].encoding.clone();
+        }
+        if let (Form::Integers, Some(name)) = (x.form, self.network.tensors[output].name.strip_suffix(QUANTIZED)) {
+            self.network.tensors[output].name = name.into();
         }
         x.form
     }

@@ -14,6 +14,7 @@
 //! | MaxPool, AveragePool, GlobalAveragePool, ReduceMean over height and width | the pools |
 //! | Add, Concat of channels, Flatten | the same |
 //! | QuantizeLinear, DequantizeLinear | encodings and integers; between two encodings, a `Clamp` without limits |
+//! | QLinearConv, QLinearMatMul, and of `com.microsoft` QGemm, QLinearAdd, QLinearConcat and the QLinear pools | what they stand for between DequantizeLinear and QuantizeLinear |
 //! | Clip of integers right behind QuantizeLinear, at the ends of a narrower width | that width |
 //! | BitShift, BitwiseAnd, Cast, Gather, Slice, Reshape of constants | weights of 4 and 2 bits, packed in bytes |
 //! | Reshape, Squeeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
@@ -26,6 +27,7 @@ mod layers;
 mod layout;
 mod ops;
 mod parameters;
+mod qoperator;
 mod quantized;
 mod tidy;
 mod wire;
@@ -69,7 +71,10 @@ pub struct Imported {
 /// [`ReadError`]: damaged, or with parts that cannot be imported, all of them named.
 pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported, ReadError> {
     let damaged = |reason: String| ReadError::Damaged { file: file.into(), reason };
-    let model = file::decode(bytes).map_err(damaged)?;
+    let mut model = file::decode(bytes).map_err(damaged)?;
+    if let Some(graph) = &mut model.graph {
+        qoperator::expand(graph);
+    }
     let graph = model.graph.as_ref().ok_or_else(|| damaged("no graph".into()))?;
     file::check_constants(graph).map_err(damaged)?;
     let pairs = model.metadata_props.iter().map(|p| (p.key.as_str(), p.value.as_str()));

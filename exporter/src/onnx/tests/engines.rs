@@ -21,7 +21,7 @@ pub(super) fn floats(network: &Network, images: &[u8]) -> Vec<f32> {
 }
 
 /// Everything that the graph's output is, image after image.
-fn tract(bytes: &[u8], network: &Network, pixels: &[u8]) -> Vec<f32> {
+pub(super) fn tract(bytes: &[u8], network: &Network, pixels: &[u8]) -> Vec<f32> {
     let model = tract_onnx::onnx().model_for_read(&mut &bytes[..]).unwrap();
     let model = model.into_optimized().unwrap().into_runnable().unwrap();
     let shape = network.tensors[network.input].shape;

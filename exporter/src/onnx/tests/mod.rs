@@ -8,6 +8,7 @@ mod hostile;
 mod onnx_runtime;
 mod presets;
 mod python;
+mod qoperator;
 
 use std::collections::HashMap;
 

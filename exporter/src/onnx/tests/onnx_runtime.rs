@@ -23,22 +23,22 @@ fn load(path: &Path) -> Vec<f32> {
 }
 
 /// One network on its way through ONNX Runtime.
-struct Case {
-    name: String,
-    network: Network,
-    pixels: Vec<u8>,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) network: Network,
+    pub(super) pixels: Vec<u8>,
 }
 
 /// What ONNX Runtime made of a case.
-struct Ran {
+pub(super) struct Ran {
     /// Every integer tensor.
-    values: Values,
+    pub(super) values: Values,
     /// The line that the script printed.
-    line: Value,
+    pub(super) line: Value,
 }
 
 /// Runs every case; `None` without Python.
-fn run(cases: &[Case], options: &WriteOptions, arguments: &[&str]) -> Option<Vec<Ran>> {
+pub(super) fn run(cases: &[Case], options: &WriteOptions, arguments: &[&str]) -> Option<Vec<Ran>> {
     let folder = tempfile::tempdir().unwrap();
     let path = |case: &Case, extension: &str| folder.path().join(format!("{}.{extension}", case.name));
     let mut arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
@@ -77,7 +77,7 @@ fn run(cases: &[Case], options: &WriteOptions, arguments: &[&str]) -> Option<Vec
 }
 
 /// Networks drawn from so many seeds.
-fn cases(seeds: u64, images_each: usize, network: impl Fn(u64) -> Network) -> Vec<Case> {
+pub(super) fn cases(seeds: u64, images_each: usize, network: impl Fn(u64) -> Network) -> Vec<Case> {
     let case = |seed: u64| {
         let network = network(seed);
         Case { name: seed.to_string(), pixels: images(&network, images_each, seed + 1), network }
@@ -93,11 +93,11 @@ fn signed(options: &Options) -> &'static [&'static str] {
 /// The ops that round in float when nothing is fused.
 const UNFUSED: [&str; 5] = ["Add", "AveragePool", "Conv", "Gemm", "GlobalAveragePool"];
 /// The ops that round in float always.
-const FUSED: [&str; 2] = ["Add", "AveragePool"];
+pub(super) const FUSED: [&str; 2] = ["Add", "AveragePool"];
 
 /// Compares op for op. An element may differ by one step if its exact value lies on a tie, or `from_tie` steps from one,
 /// and its op is in `ops`; returns how many do, and of how many elements of those ops.
-fn agree(cases: &[Case], ran: &[Ran], ops: &[&str], from_tie: f64) -> [usize; 2] {
+pub(super) fn agree(cases: &[Case], ran: &[Ran], ops: &[&str], from_tie: f64) -> [usize; 2] {
     let mut comparison = Comparison::default();
     for (case, ran) in cases.iter().zip(ran) {
         comparison.add(&case.network, &runtime_values(&case.network, &case.pixels), &ran.values);
@@ -168,13 +168,12 @@ fn every_preset_and_precision_fuses_and_agrees() {
     }
 }
 
-/// A network that has learned something: ResNet-8, in the shapes of its own data set or of CIFAR-10.
+/// A network that has learned something: ResNet-8.
 #[test]
 fn a_trained_network_agrees_in_every_preset_and_precision() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/resnet8-cifar10.safetensors");
     let (network, _) = crate::checkpoint::load(&path).unwrap();
-    let source = std::env::var("INTACT_CIFAR10").unwrap_or_else(|_| "shapes10".into());
-    let data = crate::data::open(&source, crate::data::Split::Test, &Default::default()).unwrap().sample(6);
+    let data = crate::data::shapes10::draw(3, crate::data::Split::Test, 6).unwrap();
     for preset in Preset::ALL {
         for bits in PRECISIONS {
             let mut options = preset.options(bits[0], bits[1]);

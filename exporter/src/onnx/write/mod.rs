@@ -5,6 +5,7 @@
 mod float;
 mod node;
 mod qdq;
+mod qoperator;
 mod storage;
 
 pub use float::write_float;
@@ -36,11 +37,26 @@ impl Default for Batch {
     }
 }
 
+/// Operators of a quantized file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Float operators between DequantizeLinear and QuantizeLinear: engines make integer kernels of them.
+    #[default]
+    Qdq,
+    /// QLinearConv and, for dense layers without bias, QLinearMatMul; the rest as in [`Self::Qdq`]. The standard has no
+    /// others. What runs these runs them in integers, tract among them.
+    QOperator,
+    /// The same with ONNX Runtime's own operators (domain `com.microsoft`) for the rest. Loads nowhere else.
+    OnnxRuntime,
+}
+
 /// What a file is made for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
     /// Images per run.
     pub batch: Batch,
+    /// Which operators quantized files are made of.
+    pub form: Form,
     /// How 4 and 2 bit integers are stored.
     pub storage: Storage,
     /// Who the file is for: what it refuses is refused here. `None`: any engine; then only what most of them refuse is.

@@ -1,20 +1,20 @@
 //! The quantized file. Enters: a quantized network: every tensor that exists in integers has an encoding, every
-//! convolution and dense layer its integers. Leaves: an ONNX file in QDQ form in which every operator stands between
-//! DequantizeLinear and QuantizeLinear. Refuses: what [`quantize::check`] refuses, and pairs of activations and weights
-//! that engines refuse or compute wrongly.
+//! convolution and dense layer its integers. Leaves: an ONNX file in which every operator stands between DequantizeLinear
+//! and QuantizeLinear, unless the form asked for has one that works on integers ([`super::qoperator`]). Refuses: what
+//! [`quantize::check`] refuses, and pairs of activations and weights that engines refuse or compute wrongly.
 //!
 //! One QuantizeLinear for each tensor, one DequantizeLinear for each reader of it: engines fuse node by node and want to
 //! own what they fuse. A fused Clamp needs no node where the limits of its output's encoding already are its limits;
 //! otherwise it becomes a Clip of the *integers*, since a float Clip would keep engines from fusing the operator
 //! before it. Clip knows no type below a byte, so that with those a float Clip it is; nothing fuses there anyway.
 
-use super::{Rank, Sheet, WriteOptions, check, node};
-use crate::network::{Encoding, Fused, Integers, Network, Op, TensorId};
+use super::{Form, Rank, Sheet, WriteOptions, check, node};
+use crate::network::{Encoding, Fused, Integers, Network, Node, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
 use crate::onnx::{Preset, QUANTIZED, WriteError, metadata};
 use crate::quantize::{self, clamp_limits};
 
-/// Writes `network` as a quantized ONNX file in QDQ form.
+/// Writes `network` as a quantized ONNX file.
 ///
 /// # Errors
 /// [`WriteError`] naming the node or tensor that is not ready.
@@ -22,7 +22,7 @@ pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, W
     check(network)?;
     quantize::check(network)?;
     let (sheet, values) = (Sheet::new(network, options), vec![None; network.tensors.len()]);
-    let mut writer = Writer { sheet, values, preset: options.preset };
+    let mut writer = Writer { sheet, values, preset: options.preset, form: options.form };
     let input = writer.fresh(network.input)?;
     writer.settle(&network.tensors[network.input].name, &input, None);
     writer.values[network.input] = Some(input);
@@ -38,31 +38,35 @@ pub fn write_qdq(network: &Network, options: &WriteOptions) -> Result<Vec<u8>, W
 
 /// A tensor's integers in the file.
 #[derive(Clone)]
-struct Value<'n> {
+pub(super) struct Value<'n> {
     /// The tensor's name, for the names of nodes around it.
-    tensor: &'n str,
-    id: TensorId,
-    name: String,
-    rank: Rank,
-    encoding: &'n Encoding,
-    element: Element,
+    pub(super) tensor: &'n str,
+    pub(super) id: TensorId,
+    pub(super) name: String,
+    pub(super) rank: Rank,
+    pub(super) encoding: &'n Encoding,
+    pub(super) element: Element,
     /// Names of scale and zero point.
-    scale: String,
-    zero_point: String,
+    pub(super) scale: String,
+    pub(super) zero_point: String,
 }
 
 impl Value<'_> {
     /// Whether an element is less than a byte.
-    fn is_narrow(&self) -> bool {
+    pub(super) fn is_narrow(&self) -> bool {
         !matches!(self.element, Element::U8 | Element::I8)
     }
 }
 
-struct Writer<'n> {
-    sheet: Sheet<'n>,
+pub(super) struct Writer<'n> {
+    pub(super) sheet: Sheet<'n>,
     values: Vec<Option<Value<'n>>>,
     preset: Option<Preset>,
+    pub(super) form: Form,
 }
+
+/// Limits that a value is held to, and the name of the node that does it.
+pub(super) type Limits<'a> = Option<([i32; 2], &'a str)>;
 
 impl<'n> Writer<'n> {
     /// Scale, zero point and name of a tensor about to be written; its rank is set by whoever writes it.
@@ -110,7 +114,7 @@ impl<'n> Writer<'n> {
     }
 
     /// The same integers in another rank.
-    fn reshape(&mut self, from: &Value<'n>, rank: Rank) -> Value<'n> {
+    pub(super) fn reshape(&mut self, from: &Value<'n>, rank: Rank) -> Value<'n> {
         if from.rank == rank {
             return from.clone();
         }
@@ -130,28 +134,20 @@ impl<'n> Writer<'n> {
         let rank = node::input_rank(&head.op, &inputs.iter().map(|i| i.rank).collect::<Vec<_>>());
         let mut output = self.fresh(group.output)?;
         output.rank = node::output_rank(&head.op, rank);
-        let clamp = group.clamp.map_or(&head.op, |clamp| &network.nodes[clamp].op);
-        let limits = limits(clamp, output.encoding);
+        let clamp = group.clamp.map_or(head, |clamp| &network.nodes[clamp]);
+        let limits = limits(&clamp.op, output.encoding);
         if let Op::Clamp { .. } = head.op {
             self.lookup(&inputs[0], &output, limits, &head.name);
             return Ok(output);
         }
-        let mut names = Vec::new();
-        for input in &inputs {
-            let input = self.reshape(input, rank);
-            names.push(self.read(&input));
+        let limits = limits.map(|limits| (limits, clamp.name.as_str()));
+        let inputs: Vec<Value> = inputs.iter().map(|input| self.reshape(input, rank)).collect();
+        if self.operator(head, &inputs, &output, limits)? {
+            return Ok(output);
         }
-        match &head.op {
-            Op::Conv2d(conv) => {
-                let [r, s] = conv.window.kernel;
-                let dims = [conv.out_channels, conv.weight.len() / (conv.out_channels * r * s), r, s];
-                names.extend(self.parameters(&head.name, conv.integers.as_ref(), &dims, inputs[0].encoding)?);
-            }
-            Op::Dense(dense) => {
-                let dims = [dense.out_features, dense.weight.len() / dense.out_features];
-                names.extend(self.parameters(&head.name, dense.integers.as_ref(), &dims, inputs[0].encoding)?);
-            }
-            _ => {}
+        let mut names: Vec<String> = inputs.iter().map(|input| self.read(input)).collect();
+        if let Some((integers, dims)) = layer(head)? {
+            names.extend(self.parameters(&head.name, integers, &dims, inputs[0].encoding)?);
         }
         let builder = &mut self.sheet.builder;
         let real = builder.value(&format!("{}_real", output.tensor));
@@ -160,15 +156,13 @@ impl<'n> Writer<'n> {
         if head.op.keeps_encoding() {
             self.quantize(&real, &output, output.rank);
         } else {
-            let clamp = group.clamp.map_or(&head.name, |clamp| &network.nodes[clamp].name);
-            self.settle(&real, &output, limits.map(|limits| (limits, clamp.as_str())));
+            self.settle(&real, &output, limits);
         }
         Ok(output)
     }
 
-    /// From floats to the integers of `to`, within its encoding and within the limits, which a node of that name stands for.
-    fn settle(&mut self, real: &str, to: &Value<'n>, limits: Option<([i32; 2], &str)>) {
-        let full = [to.encoding.qmin(), to.encoding.qmax()];
+    /// From floats to the integers of `to`, within its encoding and within the limits.
+    fn settle(&mut self, real: &str, to: &Value<'n>, limits: Limits) {
         if to.is_narrow() {
             let real = match limits {
                 Some((limits, name)) => self.clip_floats(real, to, limits, name),
@@ -176,6 +170,12 @@ impl<'n> Writer<'n> {
             };
             return self.quantize(&real, to, to.rank);
         }
+        self.within(to, limits, |writer, first| writer.quantize(real, first, first.rank));
+    }
+
+    /// Writes integers with `write` and holds them to the encoding of `to` and to the limits.
+    pub(super) fn within(&mut self, to: &Value<'n>, limits: Limits, write: impl FnOnce(&mut Self, &Value<'n>)) {
+        let full = [to.encoding.qmin(), to.encoding.qmax()];
         let width = format!("{}_width", to.tensor);
         let overhangs = self.sheet.storage.overhangs(to.encoding) && limits.is_none_or(|(limits, _)| limits != full);
         let clips: Vec<_> = overhangs.then_some((full, width.as_str())).into_iter().chain(limits).collect();
@@ -185,7 +185,7 @@ impl<'n> Writer<'n> {
             .map(|_| Value { name: self.sheet.builder.value(&format!("{}_unclamped", to.tensor)), ..to.clone() })
             .collect();
         values.push(to.clone());
-        self.quantize(real, &values[0], to.rank);
+        write(self, &values[0]);
         for (pair, (limits, name)) in values.windows(2).zip(clips) {
             self.clip(&pair[0], &pair[1], limits, name);
         }
@@ -227,42 +227,62 @@ impl<'n> Writer<'n> {
     fn parameters(
         &mut self,
         node: &str,
-        integers: Option<&Integers>,
+        integers: &Integers,
         dims: &[usize],
         input: &Encoding,
     ) -> Result<[String; 2], WriteError> {
-        let fault = |reason: String| WriteError::Node { node: node.into(), reason };
-        let integers = integers.ok_or_else(|| fault("has no integer weights".into()))?;
-        form(integers, input, self.preset).map_err(fault)?;
+        let [weight, scale, zero_point, bias] = self.constants(node, integers, dims, input)?;
+        let scales: Vec<f32> = integers.encoding.scale.iter().map(|s| input.scale[0] * s).collect();
+        let per: Vec<usize> = scales.get(1).map(|_| scales.len()).into_iter().collect();
+        let builder = &mut self.sheet.builder;
+        let bias_scale = builder.floats(&format!("{node}_bias_scale"), &per, &scales);
+        let zeros = builder.integers(&format!("{node}_bias_zero_point"), Element::I32, &per, &vec![0; scales.len()]);
+        Ok([("weight", [weight, scale, zero_point]), ("bias", [bias, bias_scale, zeros])].map(|(what, inputs)| {
+            // Along axis 0 if there is more than one scale.
+            let attributes = if per.is_empty() { vec![] } else { vec![("axis", Attribute::Int(0))] };
+            let name = format!("{node}_{what}");
+            let output = builder.value(&name);
+            let inputs = inputs.each_ref().map(String::as_str);
+            builder.node("DequantizeLinear", &format!("{name}_DequantizeLinear"), &inputs, &output, attributes);
+            output
+        }))
+    }
+
+    /// Adds weights, their scales and zero points, and bias, all as they are stored, and returns their names.
+    pub(super) fn constants(
+        &mut self,
+        node: &str,
+        integers: &Integers,
+        dims: &[usize],
+        input: &Encoding,
+    ) -> Result<[String; 4], WriteError> {
+        form(integers, input, self.preset).map_err(|reason| WriteError::Node { node: node.into(), reason })?;
         let Integers { encoding, weight, bias } = integers;
         let weight: Vec<i64> = weight.iter().map(|&w| i64::from(w)).collect();
         let zero_points: Vec<i64> = encoding.zero_point.iter().map(|&z| i64::from(z)).collect();
-        let name = format!("{node}_weight");
-        let (stored, element) = self.sheet.weights(&name, encoding, dims, &weight);
-        let weight = self.parameter(&name, &stored, element, &encoding.scale, &zero_points);
-        let scales: Vec<f32> = encoding.scale.iter().map(|s| input.scale[0] * s).collect();
         let bias: Vec<i64> = bias.iter().map(|&b| i64::from(b)).collect();
-        let zeros = vec![0; scales.len()];
-        let name = format!("{node}_bias");
-        let stored = self.sheet.builder.integers(&format!("{name}{QUANTIZED}"), Element::I32, &dims[..1], &bias);
-        let bias = self.parameter(&name, &stored, Element::I32, &scales, &zeros);
-        Ok([weight, bias])
-    }
-
-    /// A DequantizeLinear of the constant `stored`, along axis 0 if there is more than one scale.
-    fn parameter(&mut self, name: &str, stored: &str, element: Element, scales: &[f32], zero_points: &[i64]) -> String {
+        let (weight, element) = self.sheet.weights(&format!("{node}_weight"), encoding, dims, &weight);
+        let per: Vec<usize> = encoding.is_per_channel().then_some(encoding.scale.len()).into_iter().collect();
         let builder = &mut self.sheet.builder;
-        let (per, attributes) = match scales {
-            [_] => (vec![], vec![]),
-            _ => (vec![scales.len()], vec![("axis", Attribute::Int(0))]),
-        };
-        let scale = builder.floats(&format!("{name}_scale"), &per, scales);
-        let zero_point = builder.integers(&format!("{name}_zero_point"), element, &per, zero_points);
-        let output = builder.value(name);
-        let node = format!("{name}_DequantizeLinear");
-        builder.node("DequantizeLinear", &node, &[stored, &scale, &zero_point], &output, attributes);
-        output
+        let scale = builder.floats(&format!("{node}_weight_scale"), &per, &encoding.scale);
+        let zero_point = builder.integers(&format!("{node}_weight_zero_point"), element, &per, &zero_points);
+        let bias = builder.integers(&format!("{node}_bias{QUANTIZED}"), Element::I32, &[bias.len()], &bias);
+        Ok([weight, scale, zero_point, bias])
     }
+}
+
+/// Integers and dims of the weights of a convolution or dense layer; `None` for all other nodes.
+pub(super) fn layer(node: &Node) -> Result<Option<(&Integers, Vec<usize>)>, WriteError> {
+    let (integers, dims) = match &node.op {
+        Op::Conv2d(conv) => {
+            let [r, s] = conv.window.kernel;
+            (&conv.integers, vec![conv.out_channels, conv.weight.len() / (conv.out_channels * r * s), r, s])
+        }
+        Op::Dense(dense) => (&dense.integers, vec![dense.out_features, dense.weight.len() / dense.out_features]),
+        _ => return Ok(None),
+    };
+    let missing = || WriteError::Node { node: node.name.clone(), reason: "has no integer weights".into() };
+    Ok(Some((integers.as_ref().ok_or_else(missing)?, dims)))
 }
 
 /// The limits of a Clamp in integers; `None` where they are the encoding's own, or where `op` is no Clamp.
