@@ -1,0 +1,144 @@
+"""Prints this project's latency against ONNX Runtime's and LiteRT's on the same networks, in one interleaved run.
+
+    python -m venv venv && venv/bin/pip install -r benches/peers/requirements.txt
+    cargo build --release -p intact --no-default-features
+    venv/bin/python benches/peers/compare.py [--tflite FILE] [--threads 1] [NET ...]
+
+Networks are those of `nets.py`, and `resnet8`, the trained one of tests/models. Each is exported by `intact export` with both
+forms of weights, since ONNX Runtime has fast kernels for one of them only, and runs from the exported file and as float. LiteRT
+runs MLPerf Tiny's ResNet-8, of the same shapes. Engines take turns, a fifth of a second each: what disturbs one disturbs all.
+The ratio is that of the medians (over the rounds) to the fastest peer, whatever its form.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+NETS = ["resnet8", "mobilenet_v1", "ds_cnn", "resnet20", "vgg7", "mobilenet_v2"]
+TURN = 0.2
+
+
+class Ours:
+    """`intact bench`, which measures for a given time and prints percentiles; a turn is one run of it."""
+
+    def __init__(self, name, binary, image, options):
+        self.name = name
+        self.command = [str(binary), "bench", str(image), "--seconds", str(TURN)] + options
+
+    def turn(self):
+        out = subprocess.run(self.command, check=True, capture_output=True, text=True).stdout
+        found = re.search(r"median ([\d.]+) us, 5th percentile ([\d.]+) us", out)
+        return float(found[1]), float(found[2])
+
+
+class Called:
+    """A function that runs the network once."""
+
+    def __init__(self, name, call):
+        self.name, self.call = name, call
+        for _ in range(20):
+            call()
+
+    def turn(self):
+        times, end = [], time.perf_counter() + TURN
+        while time.perf_counter() < end:
+            begin = time.perf_counter_ns()
+            self.call()
+            times.append((time.perf_counter_ns() - begin) / 1e3)
+        return float(np.median(times)), float(np.percentile(times, 5))
+
+
+def onnx_runtime(name, path, threads):
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = session.get_inputs()[0]
+    dtype = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}[x.type]
+    shape = [d if isinstance(d, int) else 1 for d in x.shape]
+    feed = {x.name: np.random.default_rng(0).integers(0, 100, shape).astype(dtype)}
+    # Bound once, so that Python's part of a call is small.
+    binding = session.io_binding()
+    binding.bind_cpu_input(x.name, feed[x.name])
+    binding.bind_output(session.get_outputs()[0].name)
+    return Called(name, lambda: session.run_with_iobinding(binding))
+
+
+def lite_rt(name, path, threads):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    x = interpreter.get_input_details()[0]
+    value = np.random.default_rng(0).integers(0, 100, x["shape"]).astype(x["dtype"])
+    interpreter.set_tensor(x["index"], value)
+    return Called(name, interpreter.invoke)
+
+
+def engines(net, folder, a):
+    """Exports `net` in both forms of weights and opens it in all engines."""
+    source = ROOT / "tests/models/resnet8-cifar10.safetensors" if net == "resnet8" else folder / f"{net}.onnx"
+    options = ["--kernels", a.kernels] if a.kernels else []
+    if a.threads > 1:
+        options += ["--threads", str(a.threads)]
+    peers = []
+    for form, preset in (("u8 weights", "mobile"), ("s8 weights per channel", "mobile-per-channel")):
+        out = folder / preset
+        command = [str(a.intact), "export", str(source), "--out", str(out), "--preset", preset]
+        command += ["--calibration-images", "20"] + (["--data", a.data] if a.data else [])
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stderr}")
+        yield Ours(f"intact, {form}", a.intact, out / f"{net}.intact", options)
+        peers.append(onnx_runtime(f"ONNX Runtime, {form}", out / f"{net}.onnx", a.threads))
+    yield from peers
+    if source.suffix == ".onnx":
+        yield onnx_runtime("ONNX Runtime, float", source, a.threads)
+    if net == "resnet8" and a.tflite:
+        yield lite_rt("LiteRT int8, MLPerf Tiny's file", a.tflite, a.threads)
+
+
+def compare(net, folder, a):
+    all_engines = list(engines(net, folder, a))
+    turns = {engine.name: [] for engine in all_engines}
+    for _ in range(a.rounds):
+        for engine in all_engines:
+            turns[engine.name].append(engine.turn())
+    rows = [(name, *np.median(np.array(found), axis=0)) for name, found in turns.items()]
+    best = min(median for name, median, _ in rows if not name.startswith("intact"))
+    print(f"{net}, {a.threads} thread{'s' if a.threads > 1 else ''}")
+    for name, median, fifth in rows:
+        ratio = f"   {median / best:.2f} of the fastest peer" if name.startswith("intact") else ""
+        print(f"  {name:40} median {median:8.1f} us   5th percentile {fifth:8.1f} us{ratio}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}; all if none is given")
+    parser.add_argument("--intact", type=Path, default=ROOT / "target/release/intact", help="the command line to measure")
+    parser.add_argument("--kernels", help="kernels of `intact bench`; the fastest if not given")
+    parser.add_argument("--tflite", type=Path, help="pretrainedResnet_quant.tflite of MLPerf Tiny, for LiteRT's resnet8")
+    parser.add_argument("--data", help="CIFAR-10, which the trained resnet8 asks for; drawn images if not given")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=10)
+    a = parser.parse_args()
+    unknown = set(a.nets) - set(NETS)
+    if unknown or not a.intact.exists():
+        sys.exit(f"no network {sorted(unknown)}" if unknown else f"no command line at {a.intact}")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        subprocess.run([sys.executable, str(Path(__file__).with_name("nets.py")), str(folder)], check=True)
+        for net in a.nets or NETS:
+            compare(net, folder, a)
+
+
+if __name__ == "__main__":
+    main()
