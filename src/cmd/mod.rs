@@ -7,6 +7,8 @@ mod demo;
 mod export;
 mod gap;
 #[cfg(feature = "train")]
+mod ghn;
+#[cfg(feature = "train")]
 mod graphs;
 mod inspect;
 mod run;
@@ -39,6 +41,8 @@ enum Verb {
     Demo(demo::Arguments),
     #[cfg(feature = "train")]
     Train(train::Arguments),
+    #[cfg(feature = "train")]
+    Ghn(ghn::Arguments),
     Export(export::Arguments),
     Run(run::Arguments),
     Gap(gap::Arguments),
@@ -56,6 +60,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         Verb::Demo(a) => demo::run(&a),
         #[cfg(feature = "train")]
         Verb::Train(a) => train::run(&a),
+        #[cfg(feature = "train")]
+        Verb::Ghn(a) => ghn::run(&a),
         Verb::Export(a) => export::run(&a),
         Verb::Run(a) => run::run(&a),
         Verb::Gap(a) => gap::run(&a),

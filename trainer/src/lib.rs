@@ -12,8 +12,10 @@
 
 pub mod data;
 pub mod device;
+pub mod eval;
 pub mod fit;
 pub mod graph;
+pub mod hypernet;
 pub mod nets;
 pub mod ops;
 pub mod quant;

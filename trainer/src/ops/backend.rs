@@ -1,7 +1,7 @@
 //! What a backend computes for [`super::TrainOps`], with default bodies made of burn's own operations ([`composed`]).
 //! Enters and leaves: backend tensors, no tape.
 
-use super::{NormOptions, Quantizer, composed};
+use super::{Dynamic, NormOptions, Quantizer, composed};
 use burn::backend::{Backend, tensor::FloatTensor};
 use burn::tensor::ops::ConvOptions;
 use exporter::network::Window;
@@ -102,5 +102,46 @@ pub trait Kernels: Backend {
     /// See [`super::range`].
     fn range(x: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::range::<Self>(x)
+    }
+
+    /// `x`, or `max(x, 0)`, on the grid of its range, and the range; see [`super::requantize`].
+    fn requantize_forward(x: FloatTensor<Self>, relu: bool, form: Dynamic) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::requantize_forward::<Self>(x, relu, form)
+    }
+
+    /// Gradient of [`Kernels::requantize_forward`] by `x`.
+    fn requantize_gradient(
+        x: FloatTensor<Self>,
+        range: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        relu: bool,
+        form: Dynamic,
+    ) -> FloatTensor<Self> {
+        composed::requantize_gradient::<Self>(x, range, dy, relu, form)
+    }
+
+    /// Mean and biased variance of each channel, `2C`.
+    fn statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::statistics::<Self>(x)
+    }
+
+    /// Convolution with a bias for each output channel, one group.
+    fn conv2d_shifted(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        window: Window,
+    ) -> FloatTensor<Self> {
+        Self::conv2d(x, weight, Some(bias), conv_options(&window, 1))
+    }
+
+    /// See [`super::pool3`].
+    fn pool3_forward(x: FloatTensor<Self>, stride: usize, average: bool) -> FloatTensor<Self> {
+        composed::pool3_forward::<Self>(x, stride, average)
+    }
+
+    /// Gradient of [`Kernels::pool3_forward`] by `x`.
+    fn pool3_gradient(x: FloatTensor<Self>, dy: FloatTensor<Self>, stride: usize, average: bool) -> FloatTensor<Self> {
+        composed::pool3_gradient::<Self>(x, dy, stride, average)
     }
 }

@@ -1,10 +1,10 @@
 //! The operations of [`super::Kernels`] as compositions of burn's own: what a backend runs that has no kernels of ours, and
 //! what ours are tested against. Enters and leaves: backend tensors, no tape.
 
-use super::{NormOptions, Quantizer, Statistics};
+use super::{Dynamic, NormOptions, Quantizer, Statistics, simulated};
 use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{IntDType, Shape};
-use burn_backend::get_device_settings;
+use burn_backend::{TensorData, get_device_settings};
 
 /// See [`super::Kernels::norm_forward`].
 pub(super) fn norm_forward<B: Backend>(
@@ -17,11 +17,7 @@ pub(super) fn norm_forward<B: Backend>(
     let c = x.shape()[1];
     let [mean, variance] = match options.statistics {
         Statistics::Running => halves::<B>(running.clone()),
-        Statistics::Batch => {
-            let mean = per_channel_mean::<B>(x.clone());
-            let about = B::float_sub(x.clone(), lift::<B>(mean.clone()));
-            [mean, per_channel_mean::<B>(B::float_mul(about.clone(), about))]
-        }
+        Statistics::Batch => moments::<B>(x.clone()),
     };
     let y = clamp::<B>(affine::<B>(x, gamma, beta, [mean.clone(), variance.clone()], options.epsilon), options.limits);
     let flat = Shape::new([c]);
@@ -96,12 +92,116 @@ pub(super) fn max_pool2_gradient<B: Backend>(x: FloatTensor<B>, dy: FloatTensor<
     B::max_pool2d_with_indices_backward(x, kernel, kernel, none, one, false, dy, pooled.indices).x_grad
 }
 
+/// See [`super::Kernels::pool3_forward`].
+pub(super) fn pool3_forward<B: Backend>(x: FloatTensor<B>, stride: usize, average: bool) -> FloatTensor<B> {
+    let (kernel, stride, one) = ([3, 3], [stride; 2], [1, 1]);
+    if average {
+        B::avg_pool2d(x, kernel, stride, one, false, false)
+    } else {
+        B::max_pool2d(x, kernel, stride, one, one, false)
+    }
+}
+
+/// See [`super::Kernels::pool3_gradient`].
+pub(super) fn pool3_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    stride: usize,
+    average: bool,
+) -> FloatTensor<B> {
+    let (kernel, stride, one) = ([3, 3], [stride; 2], [1, 1]);
+    if average {
+        return B::avg_pool2d_backward(x, dy, kernel, stride, one, false, false);
+    }
+    let pooled = B::max_pool2d_with_indices(x.clone(), kernel, stride, one, one, false, IntDType::I32);
+    B::max_pool2d_with_indices_backward(x, kernel, stride, one, one, false, dy, pooled.indices).x_grad
+}
+
 /// See [`super::Kernels::range`].
 pub(super) fn range<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     // Adding 0 * sum(x * 0) turns any NaN or infinity of x into NaN.
     let poison = B::float_sum(B::float_mul_scalar(x.clone(), 0.0.into()));
     let both = B::float_cat(vec![B::float_min(x.clone()), B::float_max(x)], 0);
     B::float_add(both, poison)
+}
+
+/// See [`super::Kernels::requantize_forward`].
+pub(super) fn requantize_forward<B: Backend>(
+    x: FloatTensor<B>,
+    relu: bool,
+    form: Dynamic,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let x = if relu { B::float_clamp_min(x, 0.0.into()) } else { x };
+    let shape = x.shape();
+    let count = shape.num_elements();
+    let line = B::float_reshape(x, Shape::new([count]));
+    let [low, high] = if form.cut > 0.0 {
+        let sorted = B::float_sort(line.clone(), 0, false);
+        [form.cut, 1.0 - form.cut].map(|share| quantile::<B>(sorted.clone(), count, share))
+    } else {
+        [B::float_min(line.clone()), B::float_max(line.clone())]
+    };
+    let (low, high) = (B::float_clamp_max(low, 0.0.into()), B::float_clamp_min(high, 0.0.into()));
+    let range = B::float_cat(vec![low.clone(), high.clone()], 0);
+    let step = B::float_div_scalar(B::float_sub(high.clone(), low.clone()), form.top().into());
+    // Nothing but zeros: any step does.
+    let bools = get_device_settings::<B>(&step.device()).bool_dtype;
+    let step = B::float_mask_fill(step.clone(), B::float_equal_elem(step, 0.0.into(), bools), 1.0.into());
+    let y = if let Some(seed) = form.noise {
+        let noise = B::float_from_data(TensorData::new(simulated::noise(seed, count), [count]), &line.device());
+        // x within the range: low + max(x - low, 0), then high - max(high - that, 0).
+        let above = B::float_add(B::float_clamp_min(B::float_sub(line, low.clone()), 0.0.into()), low);
+        let inside = B::float_sub(high.clone(), B::float_clamp_min(B::float_sub(high, above), 0.0.into()));
+        B::float_add(inside, B::float_mul(noise, step))
+    } else {
+        let zero = B::float_round(B::float_neg(B::float_div(low, step.clone())));
+        let integers = B::float_add(B::float_round(B::float_div(line, step.clone())), zero.clone());
+        let integers = clamp::<B>(integers, [0.0, form.top()]);
+        B::float_mul(B::float_sub(integers, zero), step)
+    };
+    (B::float_reshape(y, shape), range)
+}
+
+/// See [`super::Kernels::requantize_gradient`].
+pub(super) fn requantize_gradient<B: Backend>(
+    x: FloatTensor<B>,
+    range: FloatTensor<B>,
+    dy: FloatTensor<B>,
+    relu: bool,
+    form: Dynamic,
+) -> FloatTensor<B> {
+    let bools = get_device_settings::<B>(&x.device()).bool_dtype;
+    let mut dy = dy;
+    if relu {
+        dy = B::float_mask_fill(dy, B::float_lower_equal_elem(x.clone(), 0.0.into(), bools), 0.0.into());
+    }
+    if form.cut > 0.0 {
+        let shape = Shape::from(vec![1; x.shape().len()]);
+        let [low, high] = halves::<B>(range).map(|end| B::float_reshape(end, shape.clone()));
+        dy = B::float_mask_fill(dy, B::float_lower(x.clone(), low, bools), 0.0.into());
+        dy = B::float_mask_fill(dy, B::float_greater(x, high, bools), 0.0.into());
+    }
+    dy
+}
+
+/// See [`super::Kernels::statistics`].
+pub(super) fn statistics<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::float_cat(moments::<B>(x).into(), 0)
+}
+
+/// Mean and biased variance of each channel.
+fn moments<B: Backend>(x: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    let mean = per_channel_mean::<B>(x.clone());
+    let about = B::float_sub(x, lift::<B>(mean.clone()));
+    [mean, per_channel_mean::<B>(B::float_mul(about.clone(), about))]
+}
+
+/// Between the two neighbours in a sorted vector, linearly.
+fn quantile<B: Backend>(sorted: FloatTensor<B>, count: usize, share: f32) -> FloatTensor<B> {
+    let (at, part) = simulated::place(count, share);
+    let one = |i: usize| B::float_slice(sorted.clone(), &[(i..i + 1).into()]);
+    let (low, high) = (one(at), one((at + 1).min(count - 1)));
+    B::float_add(low.clone(), B::float_mul_scalar(B::float_sub(high, low), part.into()))
 }
 
 /// `1 C 1 1` from `C`, as it is if it already has four extents.

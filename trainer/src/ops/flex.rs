@@ -2,8 +2,8 @@
 //! contiguous first. Leaves: contiguous tensors.
 
 use super::backend::conv_options;
-use super::kernels::{conv, depthwise, norm, pointwise, pool};
-use super::{Kernels, NormOptions, Quantizer, Statistics, TrainOps};
+use super::kernels::{conv, depthwise, norm, pointwise, pool, pool3};
+use super::{Dynamic, Kernels, NormOptions, Quantizer, Statistics, TrainOps, simulated};
 use burn::backend::{Flex, TensorMetadata, ops::ModuleOps, tensor::FloatTensor};
 use burn_backend::TensorData;
 use burn_flex::FlexTensor;
@@ -172,10 +172,82 @@ impl Kernels for Flex {
         tensor(pool::backward(elements(&x), elements(&dy), [h, w]), [n, c, h, w])
     }
 
+    fn pool3_forward(x: FlexTensor, stride: usize, average: bool) -> FlexTensor {
+        let x = x.to_contiguous();
+        let [n, c, h, w] = x.shape().dims();
+        let g = pool3::Pool3 { input: [h, w], stride, average };
+        let [oh, ow] = g.output();
+        tensor(pool3::forward(elements(&x), g), [n, c, oh, ow])
+    }
+
+    fn pool3_gradient(x: FlexTensor, dy: FlexTensor, stride: usize, average: bool) -> FlexTensor {
+        let (x, dy) = (x.to_contiguous(), dy.to_contiguous());
+        let [n, c, h, w] = x.shape().dims();
+        let g = pool3::Pool3 { input: [h, w], stride, average };
+        tensor(pool3::backward(elements(&x), elements(&dy), g), [n, c, h, w])
+    }
+
     fn range(x: FlexTensor) -> FlexTensor {
         let x = x.to_contiguous();
         tensor(pointwise::range(elements(&x)).to_vec(), [2])
     }
+
+    fn requantize_forward(x: FlexTensor, relu: bool, form: Dynamic) -> (FlexTensor, FlexTensor) {
+        let x = x.to_contiguous();
+        let [low, high] =
+            if form.cut > 0.0 { quantiles(elements(&x), form.cut) } else { pointwise::range(elements(&x)) };
+        let low = if relu { low * 0.0 } else { low };
+        // Comparisons that keep NaN.
+        let range = [if low > 0.0 { 0.0 } else { low }, if high < 0.0 { 0.0 } else { high }];
+        let step = (range[1] - range[0]) / form.top();
+        let step = if step == 0.0 { 1.0 } else { step };
+        let y = if let Some(seed) = form.noise {
+            let noise = simulated::noise(seed, elements(&x).len());
+            pointwise::noisy(elements(&x), &noise, range, step)
+        } else {
+            let zero_point = (-range[0] / step).round_ties_even();
+            pointwise::fake_quantize(elements(&x), Quantizer { scale: step, zero_point, limits: [0.0, form.top()] })
+        };
+        let shape: Vec<usize> = x.shape().to_vec();
+        (tensor(y, shape), tensor(range.to_vec(), [2]))
+    }
+
+    fn requantize_gradient(x: FlexTensor, range: FlexTensor, dy: FlexTensor, relu: bool, form: Dynamic) -> FlexTensor {
+        let ([x, dy], range) = ([x, dy].map(|t| t.to_contiguous()), elements(&range).to_vec());
+        let low = if form.cut > 0.0 { range[0] } else { f32::NEG_INFINITY };
+        let high = if form.cut > 0.0 { range[1] } else { f32::INFINITY };
+        // The smallest positive number, or the smallest in the range.
+        let low = if relu { low.max(f32::from_bits(1)) } else { low };
+        map(x, |x| pointwise::pass_within(x, elements(&dy), [low, high]))
+    }
+
+    fn statistics(x: FlexTensor) -> FlexTensor {
+        let x = x.to_contiguous();
+        let [_, c, h, w] = x.shape().dims();
+        tensor(norm::statistics(elements(&x), c, h * w), [2 * c])
+    }
+
+    fn conv2d_shifted(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, window: Window) -> FlexTensor {
+        let [x, weight, bias] = [x, weight, bias].map(|t| t.to_contiguous());
+        let g = geometry(&x, &weight, window);
+        let mut y = conv::forward(elements(&x), elements(&weight), &g);
+        norm::shift(&mut y, elements(&bias), g.output[0] * g.output[1]);
+        tensor(y, [g.n, g.k, g.output[0], g.output[1]])
+    }
+}
+
+/// The values that a share of all lies below and above; NaN if any is not finite.
+fn quantiles(values: &[f32], cut: f32) -> [f32; 2] {
+    if !values.iter().all(|v| v.is_finite()) {
+        return [f32::NAN; 2];
+    }
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f32::total_cmp);
+    [cut, 1.0 - cut].map(|share| {
+        let (at, part) = simulated::place(sorted.len(), share);
+        let (low, high) = (sorted[at], sorted[(at + 1).min(sorted.len() - 1)]);
+        low + (high - low) * part
+    })
 }
 
 impl TrainOps for Flex {

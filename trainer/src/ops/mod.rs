@@ -10,7 +10,9 @@ mod autodiff;
 mod backend;
 mod composed;
 mod flex;
-mod kernels;
+pub(crate) mod kernels;
+mod pooling;
+mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +20,8 @@ pub use backend::Kernels;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use exporter::network::{Encoding, Window};
+pub use pooling::{PoolOps, pool3};
+pub use simulated::{ConvNorm, Dynamic, SimulatedOps, conv_norm, requantize};
 
 /// Which statistics a BatchNorm normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,11 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "burn takes one range for each dimension")]
 
-use super::{NormOptions, Quantizer, Statistics, add, batch_norm, conv2d, fake_quantize, max_pool2, range};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use super::{
+    ConvNorm, Dynamic, NormOptions, Quantizer, Statistics, add, batch_norm, conv_norm, conv2d, fake_quantize,
+    max_pool2, pool3, range, requantize,
+};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use exporter::network::Window;
 
@@ -270,4 +273,112 @@ mod composed {
         let theirs = composed::max_pool2_gradient::<Flex>(x.clone(), dy.clone());
         same(Flex::max_pool2_gradient(x, dy), theirs, "dx");
     }
+}
+
+/// SimQuant of burn's own operations: the range cut as [`Dynamic`] says, the gradient passing within it.
+fn requantized<const D: usize>(x: Tensor<D>, relu: bool, form: Dynamic) -> Tensor<D> {
+    let x = if relu { x.clamp_min(0.0) } else { x };
+    let mut sorted = values(x.clone());
+    sorted.sort_by(f32::total_cmp);
+    let quantile = |share: f64| {
+        let at = share * (sorted.len() - 1) as f64;
+        let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+        low + (high - low) * (at - at.floor()) as f32
+    };
+    let (low, high) = (quantile(form.cut.into()).min(0.0), quantile(1.0 - f64::from(form.cut)).max(0.0));
+    let step = (high - low) / form.top();
+    let zero = (-low / step).round_ties_even();
+    let x = x.clamp(low, high);
+    let q = ((x.clone().detach() / step).round() + zero).clamp(0.0, form.top());
+    x.clone() + ((q - zero) * step - x.detach())
+}
+
+#[test]
+fn requantization_and_its_gradient_equal_burns() {
+    for (relu, bits, cut) in [(false, 8, 0.0), (true, 4, 0.0), (false, 2, 0.0), (false, 4, 0.05), (true, 8, 0.05)] {
+        let form = Dynamic { cut, ..Dynamic::absolute(bits) };
+        let x = leaf([4, 3, 5, 7], 11);
+        let (ours, burns) = (requantize(x.clone(), relu, form), requantized(x.clone(), relu, form));
+        assert!(distance(ours.clone(), burns.clone()) < 1e-5, "y of {relu} {form:?}");
+        let (a, b) = (pull(ours), pull(burns));
+        assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-6, "dx of {relu} {form:?}");
+    }
+}
+
+#[test]
+fn folding_by_the_batch_and_its_gradients_equal_burns() {
+    for (kernel, stride, bits, cut) in [(3, 1, 8, 0.0), (1, 1, 4, 0.0), (1, 2, 2, 0.0), (3, 2, 4, 0.02), (5, 1, 4, 0.1)]
+    {
+        let window = Window::square(kernel, stride, kernel / 2);
+        let weights = Dynamic { cut, ..Dynamic::absolute(bits) };
+        let (x, weight) = (leaf([4, 5, 8, 8], 1), leaf([6, 5, kernel, kernel], 2));
+        let (gamma, beta) = (leaf([6], 3), leaf([6], 4));
+        let options = ConvNorm { window, epsilon: 1e-5, weights };
+        let ours = conv_norm(x.clone(), weight.clone(), gamma.clone(), beta.clone(), options);
+        let burns_conv = |w: Tensor<4>| {
+            let options = ConvOptions::new([stride; 2], [kernel / 2; 2], [1, 1], 1);
+            module::conv2d(x.clone(), w, None, options)
+        };
+        let lift = |v: Tensor<1>| v.reshape([1, 6, 1, 1]);
+        let y = burns_conv(weight.clone());
+        let mean = |t: Tensor<4>| t.mean_dim(0).mean_dim(2).mean_dim(3);
+        let about = y.clone() - mean(y.clone());
+        let factor = lift(gamma.clone()) / (mean(about.clone() * about) + 1e-5).sqrt();
+        let folded = weight.clone() * factor.clone().reshape([6, 1, 1, 1]);
+        let burns = burns_conv(requantized(folded, false, weights)) + lift(beta.clone()) - mean(y) * factor;
+        let what = format!("{kernel} {stride} {bits} {cut}");
+        assert!(distance(ours.clone(), burns.clone()) < 1e-4, "y of {what}");
+        let (a, b) = (pull(ours), pull(burns));
+        assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-3, "dx of {what}");
+        assert!(distance(weight.grad(&a).unwrap(), weight.grad(&b).unwrap()) < 1e-3, "dw of {what}");
+        assert!(distance(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap()) < 1e-3, "dgamma of {what}");
+        assert!(distance(beta.grad(&a).unwrap(), beta.grad(&b).unwrap()) < 1e-3, "dbeta of {what}");
+    }
+}
+
+#[test]
+fn noise_is_of_one_step_and_from_its_seed() {
+    let x = leaf([2, 3, 40, 40], 5);
+    let noisy = |seed| requantize(x.clone(), false, Dynamic { bits: 4, cut: 0.0, noise: Some(seed) });
+    let [low, high] = range(x.clone());
+    let step = (high - low) / 15.0;
+    let error: Vec<f32> = values(noisy(1) - x.clone()).iter().map(|e| e / step).collect();
+    assert!(error.iter().all(|e| e.abs() <= 0.5001));
+    let mean = error.iter().sum::<f32>() / error.len() as f32;
+    let variance = error.iter().map(|e| e * e).sum::<f32>() / error.len() as f32;
+    // A uniform distribution of width 1: variance 1/12.
+    assert!(mean.abs() < 0.02 && (variance - 1.0 / 12.0).abs() < 0.005, "{mean} {variance}");
+    assert_eq!(values(noisy(1)), values(noisy(1)));
+    assert_ne!(values(noisy(1)), values(noisy(2)));
+    let gradient = x.grad(&pull(noisy(1))).unwrap();
+    assert!(distance(gradient, leaf([2, 3, 40, 40], 99).detach().inner()) < 1e-6);
+}
+
+#[test]
+fn pooling_of_cells_and_its_gradient_equal_burns() {
+    for (size, stride) in [([8, 8], 1), ([8, 8], 2), ([5, 7], 1), ([7, 4], 2), ([1, 1], 1), ([2, 33], 2)] {
+        for average in [false, true] {
+            let x = leaf([3, 2, size[0], size[1]], 21);
+            let ours = pool3(x.clone(), stride, average);
+            let burns = if average {
+                let options = AvgPoolOptions::new([3, 3]).with_stride([stride; 2]).with_padding([1, 1]);
+                module::avg_pool2d(x.clone(), options.with_count_include_pad(false))
+            } else {
+                let options = MaxPoolOptions::new([3, 3]).with_stride([stride; 2]).with_padding([1, 1]);
+                module::max_pool2d(x.clone(), options)
+            };
+            let what = format!("{size:?} stride {stride} average {average}");
+            assert!(distance(ours.clone(), burns.clone()) < 1e-6, "y of {what}");
+            let (a, b) = (pull(ours), pull(burns));
+            assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-6, "dx of {what}");
+        }
+    }
+}
+
+#[test]
+fn the_first_of_equal_values_gets_the_gradient() {
+    let x = Tensor::<4>::zeros([1, 1, 4, 4], &device()).require_grad();
+    let gradient = values(x.grad(&pool3(x.clone(), 1, false).sum().backward()).unwrap());
+    // Each of the 16 windows gives 1 to its top left pixel inside the image.
+    assert_eq!(gradient, [4.0, 2.0, 2.0, 0.0, 2.0, 1.0, 1.0, 0.0, 2.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 }

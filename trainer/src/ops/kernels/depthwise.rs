@@ -50,6 +50,19 @@ impl Layout {
         }
     }
 
+    /// Reads a plane back from where [`Self::fill`] puts it.
+    fn unfill(&self, g: &Geometry, phased: &[f32], plane: &mut [f32]) {
+        if g.window.stride[1] == 1 {
+            let ([h, w], [top, left, ..]) = (g.input, g.window.padding);
+            let width = w.min(self.columns.saturating_sub(left));
+            for y in 0..h.min(self.rows.saturating_sub(top)) {
+                plane[y * w..][..width].copy_from_slice(&phased[(y + top) * self.row + left..][..width]);
+            }
+        } else {
+            self.each_pixel(g, |from, to| plane[to] = phased[from]);
+        }
+    }
+
     fn fill(&self, g: &Geometry, plane: &[f32], phased: &mut Vec<f32>) {
         phased.clear();
         phased.resize(self.rows * self.row, 0.0);
@@ -163,7 +176,7 @@ pub(crate) fn input_gradient(weight: &[f32], dy: &[f32], g: &Geometry) -> Vec<f3
                 let dy = &dy[output * pixels(g.output)..][..pixels(g.output)];
                 scatter_plane(dy, layout, &weight[output % g.k * taps..][..taps], g, phased);
             }
-            layout.each_pixel(g, |from, to| dx[to] = phased[from]);
+            layout.unfill(g, phased, dx);
         },
     );
     dx

@@ -3,10 +3,11 @@
 
 pub(crate) mod conv;
 pub(crate) mod depthwise;
-mod gemm;
+pub(crate) mod gemm;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
+pub(crate) mod pool3;
 mod simd;
 
 /// Adds up equally long vectors in order.

@@ -109,6 +109,33 @@ fn planes<'a>(y: &'a mut [f32], norm: &Norm) -> Vec<Vec<&'a mut [f32]>> {
     channels
 }
 
+/// Mean and biased variance of one channel of `images` planes with `count` values.
+fn of_channel<'a>(images: usize, count: usize, plane: impl Fn(usize) -> &'a [f32]) -> (f32, f32) {
+    let count = count as f64;
+    let total: f64 = (0..images).map(|i| moments(plane(i), 0.0)[0]).sum();
+    let mean = (total / count) as f32;
+    // About the mean, so that nothing cancels; what the rounding of the mean leaves is taken off.
+    let about = (0..images).map(|i| moments(plane(i), mean)).fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
+    let rest = about[0] / count;
+    (mean, (about[1] / count - rest * rest).max(0.0) as f32)
+}
+
+/// `[mean.., variance..]` of `c` channels.
+pub(crate) fn statistics(x: &[f32], c: usize, pixels: usize) -> Vec<f32> {
+    let images = x.len() / (c * pixels);
+    let of = |channel: usize| of_channel(images, images * pixels, |i| &x[(i * c + channel) * pixels..][..pixels]);
+    let found: Vec<(f32, f32)> = (0..c).into_par_iter().map(of).collect();
+    found.iter().map(|s| s.0).chain(found.iter().map(|s| s.1)).collect()
+}
+
+/// Adds a value to each channel.
+pub(crate) fn shift(y: &mut [f32], values: &[f32], pixels: usize) {
+    y.par_chunks_exact_mut(pixels).enumerate().with_min_len(16).for_each(|(i, plane)| {
+        let v = values[i % values.len()];
+        plane.iter_mut().for_each(|y| *y += v);
+    });
+}
+
 /// `y` and the statistics `[mean.., variance..]` used: those of the batch (biased variance), or `given` ones.
 pub(crate) fn forward(
     x: &[f32],
@@ -127,16 +154,7 @@ pub(crate) fn forward(
             let images = planes.len();
             let (mean, variance) = match given {
                 Some(given) => (given[c], given[norm.c + c]),
-                None => {
-                    let count = (images * norm.pixels) as f64;
-                    let total: f64 = (0..images).map(|i| moments(plane(i), 0.0)[0]).sum();
-                    let mean = (total / count) as f32;
-                    // About the mean, so that nothing cancels; what the rounding of the mean leaves is taken off.
-                    let about =
-                        (0..images).map(|i| moments(plane(i), mean)).fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
-                    let rest = about[0] / count;
-                    (mean, (about[1] / count - rest * rest).max(0.0) as f32)
-                }
+                None => of_channel(images, images * norm.pixels, plane),
             };
             let (scale, shift) = scale_and_shift(gamma[c], beta[c], mean, variance, norm.epsilon);
             for (image, y) in planes.into_iter().enumerate() {

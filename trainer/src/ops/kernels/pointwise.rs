@@ -5,6 +5,24 @@ use super::simd::{LANES, simd};
 use crate::ops::Quantizer;
 use rayon::prelude::*;
 
+simd! {
+    fn noisy_chunk<'a>(x: &'a [f32], noise: &'a [f32], y: &'a mut [f32], range: [f32; 2], step: f32) {
+        for ((y, x), noise) in y.iter_mut().zip(x).zip(noise) {
+            let v = if *x < range[0] { range[0] } else { *x };
+            let v = if v > range[1] { range[1] } else { v };
+            *y = noise.mul_add(step, v);
+        }
+    }
+}
+
+simd! {
+    fn pass_chunk<'a>(x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], range: [f32; 2]) {
+        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = if (*x >= range[0]) & (*x <= range[1]) { *dy } else { 0.0 };
+        }
+    }
+}
+
 /// Elements that one task handles.
 const CHUNK: usize = 16 * 1024;
 
@@ -116,4 +134,24 @@ pub(crate) fn range(x: &[f32]) -> [f32; 2] {
         }
         [all[0].min(part[0]), all[1].max(part[1])]
     })
+}
+
+/// `clamp(x) + step * noise`.
+pub(crate) fn noisy(x: &[f32], noise: &[f32], range: [f32; 2], step: f32) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .zip(noise.par_chunks(CHUNK))
+        .for_each(|((y, x), noise)| noisy_chunk(x, noise, y, range, step));
+    y
+}
+
+/// Passes the gradient where `x` is in the range, its ends included.
+pub(crate) fn pass_within(x: &[f32], dy: &[f32], range: [f32; 2]) -> Vec<f32> {
+    let mut dx = vec![0.0; x.len()];
+    dx.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .zip(dy.par_chunks(CHUNK))
+        .for_each(|((dx, x), dy)| pass_chunk(x, dy, dx, range));
+    dx
 }

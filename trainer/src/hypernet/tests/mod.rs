@@ -1,0 +1,4 @@
+//! Tests of this folder.
+
+mod golden;
+mod gradients;

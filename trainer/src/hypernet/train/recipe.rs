@@ -1,0 +1,132 @@
+//! How a hypernetwork is trained. Enters: figures. Leaves: the learning rate and the bit widths of every step. Refused:
+//! figures out of range.
+
+use crate::graph::Space;
+use crate::hypernet::{Rounding, Setting};
+use serde::{Deserialize, Serialize};
+
+/// How the rate falls from its highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fall {
+    /// To a tenth after three quarters of the steps, as in the paper.
+    Step,
+    /// Along half a cosine to 0.
+    Cosine,
+}
+
+/// Everything that decides what is learned, data aside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Design space of the networks.
+    pub space: Space,
+    /// Only networks without BatchNorm (the paper's BNFree-ConvNets-50K).
+    pub norm_free: bool,
+    /// How many networks there are to draw from.
+    pub nets: usize,
+    /// Steps in all.
+    pub steps: u64,
+    /// Images of one step; all networks of the step see the same.
+    pub batch: usize,
+    /// Whether images are shifted by up to four pixels, besides being mirrored.
+    pub crop: bool,
+    /// Networks of one step.
+    pub meta_batch: usize,
+    /// Highest learning rate.
+    pub rate: f32,
+    /// Steps in which it rises to that, linearly.
+    pub warmup: u64,
+    /// How it falls.
+    pub fall: Fall,
+    /// Added to the gradient for each unit of a parameter (not decoupled).
+    pub weight_decay: f32,
+    /// Longest gradient; a longer one is shortened to it.
+    pub clip: f32,
+    /// Last layers of the decoders begin divided by it: 1 as GHN-2, 5 as GHN-3.
+    pub damping: f32,
+    /// Longest virtual edge.
+    pub s_max: u8,
+    /// Bit widths, drawn for each network of each step.
+    pub settings: Vec<Setting>,
+    /// Share of the steps before the first that quantizes.
+    pub float_until: f64,
+    /// What stands for a rounded value.
+    pub rounding: Rounding,
+    /// Share of each weight tensor that its range cuts off at either end.
+    pub cut: f32,
+}
+
+impl Recipe {
+    /// Section 4 of the paper: batch 32, meta-batch 4, 100 epochs of 45,000 images, Adam at 1e-3.
+    pub fn paper(space: Space) -> Self {
+        Self {
+            seed: 1,
+            space,
+            norm_free: false,
+            nets: 250_000,
+            steps: 140_700,
+            batch: 32,
+            crop: true,
+            meta_batch: 4,
+            rate: 1e-3,
+            warmup: 0,
+            fall: Fall::Step,
+            weight_decay: 1e-5,
+            clip: 5.0,
+            damping: 1.0,
+            s_max: 10,
+            settings: vec![Setting::FLOAT],
+            float_until: 0.0,
+            rounding: Rounding::Nearest,
+            cut: 0.0,
+        }
+    }
+
+    /// Whether one hypernetwork serves several bit widths.
+    pub fn encodes_bit_widths(&self) -> bool {
+        self.settings.len() > 1
+    }
+
+    /// The rate of a step.
+    pub fn rate_of(&self, step: u64) -> f32 {
+        let warm = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
+        let share = step as f64 / self.steps as f64;
+        let factor = match self.fall {
+            Fall::Step if share < 0.75 => 1.0,
+            Fall::Step => 0.1,
+            Fall::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share).cos()),
+        };
+        (f64::from(self.rate) * warm * factor) as f32
+    }
+
+    /// Bit widths that a step may draw.
+    pub(super) fn settings_of(&self, step: u64) -> &[Setting] {
+        let float_steps = (self.float_until * self.steps as f64) as u64;
+        if step < float_steps { &[Setting::FLOAT] } else { &self.settings }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let positive = [("rate", self.rate), ("clip", self.clip), ("damping", self.damping)];
+        if let Some((name, v)) = positive.into_iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
+            return Err(format!("{name}: found {v}, expected a positive number"));
+        }
+        if !(0.0..1.0).contains(&self.weight_decay) || !(0.0..0.5).contains(&self.cut) {
+            return Err(format!(
+                "found weight decay {} and cut {}, expected 0..1 and 0..0.5",
+                self.weight_decay, self.cut
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.float_until) {
+            return Err(format!("share of float steps: found {}, expected 0 to 1", self.float_until));
+        }
+        let counts =
+            [self.nets, self.batch, self.meta_batch, self.settings.len(), self.s_max.into(), self.steps as usize];
+        if counts.contains(&0) {
+            return Err("nets, batch, meta-batch, settings, s_max and steps: expected at least 1 of each".into());
+        }
+        Ok(())
+    }
+}

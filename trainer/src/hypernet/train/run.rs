@@ -1,0 +1,351 @@
+//! A run from its first step to its last. Enters: a recipe, data, a checkpoint's path. Leaves: the trained hypernetwork and,
+//! every few minutes, a checkpoint. Refused: see [`TrainError`].
+
+use super::step::{Images, Score, Workers, gradient};
+use super::{Recipe, adam};
+use crate::data::{Augment, augmented, order};
+use crate::graph::{Architecture, Blueprint, BuildError, Task};
+use crate::hypernet::file::{self, FileError, Saved};
+use crate::hypernet::{Config, Mode, Parameters, PredictError};
+use burn::tensor::Device;
+use exporter::data::Dataset;
+use exporter::network::Preprocessing;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Why training cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A figure of the recipe is out of range.
+    #[error("{0}")]
+    Recipe(String),
+    /// The checkpoint belongs to something else.
+    #[error("{}: {reason}", path.display())]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is different.
+        reason: String,
+    },
+    /// A network cannot be predicted.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// A network cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A checkpoint cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// So many steps in a row had values that are not finite.
+    #[error("step {step}: {in_a_row} steps in a row gave values that are not finite; a lower learning rate may help")]
+    Diverged {
+        /// The last of them.
+        step: u64,
+        /// How many.
+        in_a_row: u64,
+    },
+}
+
+/// Steps in a row that may be skipped.
+const MOST_SKIPPED: u64 = 100;
+
+/// Sums over the steps since the last row of the log, for one setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Networks.
+    pub nets: u64,
+    /// Of their losses.
+    pub loss: f64,
+    /// Of their shares of right answers.
+    pub accuracy: f64,
+}
+
+/// One row of the log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Steps done.
+    pub step: u64,
+    /// Learning rate of the last.
+    pub rate: f32,
+    /// For each setting mean loss and accuracy on the training images of its networks.
+    pub settings: BTreeMap<String, Window>,
+    /// Mean length of the gradient before it was shortened.
+    pub gradient: f64,
+    /// Steps skipped since the start.
+    pub skipped: u64,
+    /// Seconds of training, of all its parts.
+    pub seconds: f64,
+}
+
+/// What a run tells while it is under way.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A row of the log, and how long the rest will take.
+    Row(&'a Row, Duration),
+    /// A checkpoint was written after so many steps.
+    Saved(u64),
+}
+
+/// A run between two steps.
+#[derive(Debug)]
+pub struct State {
+    /// The hypernetwork.
+    pub parameters: Parameters,
+    memory: [Parameters; 2],
+    progress: Progress,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    recipe: Recipe,
+    /// Hash of the training images.
+    data: String,
+    /// The checkpoint it began with, if any.
+    from: Option<String>,
+    /// Steps done.
+    step: u64,
+    /// Steps of the optimizer.
+    optimizer: u64,
+    skipped: u64,
+    seconds: f64,
+    rows: Vec<Row>,
+}
+
+impl State {
+    /// Steps done.
+    pub fn step(&self) -> u64 {
+        self.progress.step
+    }
+
+    /// Steps skipped.
+    pub fn skipped(&self) -> u64 {
+        self.progress.skipped
+    }
+
+    /// The log.
+    pub fn rows(&self) -> &[Row] {
+        &self.progress.rows
+    }
+
+    /// The file's content; without the optimizer's memory it is for use, not for going on.
+    pub fn saved(&self, with_memory: bool) -> Saved {
+        let state = serde_json::to_value(&self.progress).expect("figures make JSON");
+        Saved { parameters: self.parameters.clone(), memory: with_memory.then(|| self.memory.clone()), state }
+    }
+}
+
+/// A run: what it learns from, where it keeps its checkpoint.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// How.
+    pub recipe: &'a Recipe,
+    /// Training images.
+    pub data: &'a Dataset,
+    /// Networks to draw from.
+    pub nets: &'a [Architecture],
+    /// Where to keep the checkpoint.
+    pub checkpoint: &'a Path,
+    /// How long between two of them.
+    pub every: Duration,
+    /// Steps of one row of the log; checkpoints lie between rows.
+    pub row: u64,
+    /// Threads.
+    pub threads: usize,
+    /// Where networks run.
+    pub device: &'a Device,
+    /// Ends the run after its row, with a checkpoint.
+    pub stop: &'a AtomicBool,
+}
+
+impl Run<'_> {
+    /// A run at its start; `from` gives first parameters and a name for where they come from.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn start(&self, from: Option<(Parameters, String)>) -> Result<State, TrainError> {
+        self.recipe.check().map_err(TrainError::Recipe)?;
+        let form = Config { bit_widths: self.recipe.encodes_bit_widths(), ..Config::ghn2(self.data.classes().len()) };
+        let fresh = || Parameters::init(form, self.recipe.seed, self.recipe.damping).map_err(TrainError::Recipe);
+        let (parameters, from) = match from {
+            Some((given, name)) => (with_form(given, form)?, Some(name)),
+            None => (fresh()?, None),
+        };
+        let zeros = || Parameters::zeros(form).map_err(TrainError::Recipe);
+        let progress = Progress {
+            recipe: self.recipe.clone(),
+            data: self.data.content_hash(),
+            from,
+            step: 0,
+            optimizer: 0,
+            skipped: 0,
+            seconds: 0.0,
+            rows: Vec::new(),
+        };
+        Ok(State { parameters, memory: [zeros()?, zeros()?], progress })
+    }
+
+    /// The run that the checkpoint holds.
+    ///
+    /// # Errors
+    /// [`TrainError`]: no run, or one of another recipe or other data.
+    pub fn resume(&self) -> Result<State, TrainError> {
+        let foreign = |reason: String| TrainError::Foreign { path: self.checkpoint.into(), reason };
+        let Saved { parameters, memory, state } = file::load(self.checkpoint)?;
+        let progress: Progress = serde_json::from_value(state).map_err(|e| foreign(e.to_string()))?;
+        let memory =
+            memory.ok_or_else(|| foreign("found no optimizer's memory, expected a run to go on with".into()))?;
+        if progress.recipe != *self.recipe {
+            let json = |recipe: &Recipe| serde_json::to_string(recipe).unwrap_or_default();
+            return Err(foreign(format!(
+                "another recipe: found {}, expected {}",
+                json(&progress.recipe),
+                json(self.recipe)
+            )));
+        }
+        if progress.data != self.data.content_hash() {
+            return Err(foreign(format!(
+                "other images: found {}, expected {}",
+                progress.data,
+                self.data.content_hash()
+            )));
+        }
+        Ok(State { parameters, memory, progress })
+    }
+
+    /// Goes on until the last step, or until it is stopped.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn go(&self, state: &mut State, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        let workers = Workers::new(self.threads);
+        let preprocessing = Preprocessing::of(self.data);
+        let (began, first) = (Instant::now(), state.progress.step);
+        let (mut row_began, mut saved) = (Instant::now(), Instant::now());
+        let mut settings: BTreeMap<String, Window> = BTreeMap::new();
+        let (mut length, mut in_a_row, mut taken) = (0.0, 0, 0u64);
+        let mut shuffled = (u64::MAX, Vec::new());
+        while state.progress.step < self.recipe.steps {
+            let step = state.progress.step;
+            let (nets, modes) = self.networks(step)?;
+            let images = self.images(step, &preprocessing, &mut shuffled);
+            let pairs: Vec<_> = nets.iter().zip(modes).collect();
+            let (grad, scores) =
+                gradient(&state.parameters, &pairs, &images, self.recipe.s_max, &workers, self.device)?;
+            let norm = grad.norm();
+            state.progress.step += 1;
+            if norm.is_finite() && scores.iter().all(|score| score.loss.is_finite()) {
+                in_a_row = 0;
+                let shortened = (f64::from(self.recipe.clip) / norm).min(1.0) as f32;
+                state.progress.optimizer += 1;
+                let figures = [shortened, self.recipe.rate_of(step), self.recipe.weight_decay];
+                adam::step(&mut state.parameters, &mut state.memory, &grad, figures, state.progress.optimizer);
+                (length, taken) = (length + norm, taken + 1);
+                for ((_, mode), Score { loss, right }) in pairs.iter().zip(scores) {
+                    let window = settings.entry(mode.setting.to_string()).or_default();
+                    window.nets += 1;
+                    window.loss += f64::from(loss);
+                    window.accuracy += right as f64 / images.labels.len() as f64;
+                }
+            } else {
+                state.progress.skipped += 1;
+                in_a_row += 1;
+                if in_a_row > MOST_SKIPPED {
+                    return Err(TrainError::Diverged { step: step + 1, in_a_row });
+                }
+            }
+            let last = state.progress.step == self.recipe.steps;
+            if !state.progress.step.is_multiple_of(self.row) && !last {
+                continue;
+            }
+            state.progress.seconds += row_began.elapsed().as_secs_f64();
+            row_began = Instant::now();
+            let row = Row {
+                step: state.progress.step,
+                rate: self.recipe.rate_of(step),
+                settings: std::mem::take(&mut settings).into_iter().map(|(name, w)| (name, w.mean())).collect(),
+                gradient: short(length / taken.max(1) as f64),
+                skipped: state.progress.skipped,
+                seconds: short(state.progress.seconds),
+            };
+            (length, taken) = (0.0, 0);
+            let done = state.progress.step - first;
+            let left = began.elapsed().div_f64(done as f64).mul_f64((self.recipe.steps - state.progress.step) as f64);
+            tell(Event::Row(&row, left));
+            state.progress.rows.push(row);
+            let stop = self.stop.load(Ordering::Relaxed);
+            if last || stop || saved.elapsed() >= self.every {
+                file::save(self.checkpoint, &state.saved(true))?;
+                saved = Instant::now();
+                tell(Event::Saved(state.progress.step));
+            }
+            if stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn networks(&self, step: u64) -> Result<(Vec<Blueprint>, Vec<Mode>), TrainError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.recipe.seed);
+        // Streams with the highest bit are those of steps; images use the others.
+        rng.set_stream(1 << 63 | step);
+        let task = Task { channels: 3, size: self.data.height(), classes: self.data.classes().len() };
+        let settings = self.recipe.settings_of(step);
+        let (mut nets, mut modes) = (Vec::new(), Vec::new());
+        for _ in 0..self.recipe.meta_batch {
+            // 64 random bits: the bias of the remainder is beyond notice.
+            let net = &self.nets[(rng.next_u64() % self.nets.len() as u64) as usize];
+            nets.push(Blueprint::build(net, task)?);
+            let setting = settings[(rng.next_u64() % settings.len() as u64) as usize];
+            let (rounding, cut) = (self.recipe.rounding, self.recipe.cut);
+            modes.push(Mode { setting, rounding, cut, training: Some(rng.next_u64()) });
+        }
+        Ok((nets, modes))
+    }
+
+    fn images(&self, step: u64, preprocessing: &Preprocessing, shuffled: &mut (u64, Vec<usize>)) -> Images {
+        let batch = self.recipe.batch.min(self.data.len());
+        let per_epoch = (self.data.len() / batch) as u64;
+        let epoch = step / per_epoch;
+        if shuffled.0 != epoch {
+            *shuffled = (epoch, order(self.data.len(), self.recipe.seed, epoch));
+        }
+        let first = (step % per_epoch) as usize * batch;
+        let indices = &shuffled.1[first..first + batch];
+        let changes = if self.recipe.crop { Augment::CROP_FLIP } else { Augment { flip: true, ..Augment::NONE } };
+        let values = augmented(self.data, indices, preprocessing, &changes, self.recipe.seed, epoch);
+        let labels = indices.iter().map(|&i| self.data.labels()[i]).collect();
+        Images { values, shape: [3, self.data.height(), self.data.width()], labels }
+    }
+}
+
+impl Window {
+    fn mean(self) -> Self {
+        let n = self.nets as f64;
+        Self { nets: self.nets, loss: short(self.loss / n), accuracy: short(self.accuracy / n) }
+    }
+}
+
+/// Parameters in another form: bit widths that are new begin at zero.
+fn with_form(given: Parameters, form: Config) -> Result<Parameters, TrainError> {
+    if given.config() == form {
+        return Ok(given);
+    }
+    if (Config { bit_widths: true, ..given.config() }) != form {
+        let reason = format!("first parameters: found the form {:?}, expected {form:?}", given.config());
+        return Err(TrainError::Recipe(reason));
+    }
+    let mut wider = Parameters::zeros(form).map_err(TrainError::Recipe)?;
+    wider.values_mut()[..given.len()].copy_from_slice(given.values());
+    Ok(wider)
+}
+
+/// Nine decimals: a number that JSON gives back to the last bit.
+fn short(value: f64) -> f64 {
+    (value * 1e9).round() / 1e9
+}
