@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use exporter::calibrate::{Clipping, Ranges, Width};
+use exporter::calibrate::{Clipping, Ranges, is_trained};
 use exporter::data::Dataset;
 use exporter::network::Network;
 use exporter::pipeline::{Options, Quantized, quantize_network};
@@ -40,10 +40,32 @@ impl std::fmt::Display for Bits {
 /// What an engine wants to find in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preset {
-    /// Unsigned activations and weights, asymmetric, one scale a tensor; the paper's quantizer
+    /// Unsigned activations and weights, asymmetric, one scale a tensor: what every engine on phones takes
     Mobile,
     /// Unsigned activations, signed symmetric weights with a scale for each output channel
     MobilePerChannel,
+    /// Everything signed, symmetric weights with a scale for each output channel
+    Xnnpack,
+    /// As mobile; weights of 4 or 2 bits signed, per channel and in ONNX's own types
+    Qnn,
+    /// The weights of mobile as signed integers with a zero point, for x86 with VNNI
+    X86,
+    /// As mobile; ranges without the top and bottom 1 % where training has left none
+    Paper,
+}
+
+impl Preset {
+    /// The exporter's.
+    pub(crate) fn target(self) -> exporter::onnx::Preset {
+        match self {
+            Self::Mobile => exporter::onnx::Preset::Mobile,
+            Self::MobilePerChannel => exporter::onnx::Preset::MobilePerChannel,
+            Self::Xnnpack => exporter::onnx::Preset::Xnnpack,
+            Self::Qnn => exporter::onnx::Preset::Qnn,
+            Self::X86 => exporter::onnx::Preset::X86,
+            Self::Paper => exporter::onnx::Preset::Paper,
+        }
+    }
 }
 
 /// Where the ranges of activations come from.
@@ -83,12 +105,7 @@ pub(crate) struct QuantizeArguments {
 
 impl QuantizeArguments {
     fn options(&self) -> Options {
-        let mut options = match self.preset {
-            Preset::Mobile => Options::mobile(self.bits.weights, self.bits.activations),
-            Preset::MobilePerChannel => {
-                Options::per_channel(self.bits.weights, Width { bits: self.bits.activations, signed: false })
-            }
-        };
+        let mut options = self.preset.target().options(self.bits.weights, self.bits.activations);
         options.ranges = self.ranges.map(|source| match source {
             RangeSource::Trained => Ranges::Trained,
             RangeSource::Minmax => Ranges::Measured(Clipping::MinMax),
@@ -102,7 +119,12 @@ impl QuantizeArguments {
     /// Quantizes `network`; a network that is quantized already stays as it is.
     pub(crate) fn quantize(&self, network: &Network, training: &Dataset) -> Result<Quantized> {
         let images = training.sample(self.calibration_images as usize);
-        let quantized = quantize_network(network, images.images(), &self.options())?;
+        let mut options = self.options();
+        if options.ranges.is_none() && !is_trained(network) {
+            options.ranges = Some(Ranges::Measured(self.preset.target().clipping()));
+        }
+        let mut quantized = quantize_network(network, images.images(), &options)?;
+        quantized.network = self.preset.target().arrange(quantized.network);
         let ranges = match quantized.ranges {
             Ranges::Trained => "as trained".to_owned(),
             Ranges::Measured(clipping) => format!("{clipping} on {} images", images.len()),

@@ -1,4 +1,4 @@
-//! `intact export`: a checkpoint or a float ONNX file becomes true int8 ONNX and a flash image. Enters: the network and
+//! `intact export`: a checkpoint or a float ONNX file becomes true int8, int4 or int2 ONNX and a flash image. Enters: the network and
 //! calibration images. Leaves: `NAME.onnx`, `NAME.intact`, and their sizes. Refused: what cannot be quantized, with node
 //! names.
 
@@ -7,11 +7,13 @@ use crate::Outcome;
 use crate::model::{self, QuantizeArguments};
 use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use exporter::data::Split;
-use std::path::PathBuf;
+use exporter::network::Network;
+use exporter::onnx::{self, WriteOptions};
+use std::path::{Path, PathBuf};
 
-/// Write int8 ONNX and a flash image from a checkpoint or a float ONNX file
+/// Write int8, int4 or int2 ONNX and a flash image from a checkpoint or a float ONNX file
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Checkpoint (.safetensors) or float network (.onnx)
@@ -26,13 +28,61 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     quantize: QuantizeArguments,
+
+    /// How integers below 8 bits are stored; by default as the preset's engine wants them
+    #[arg(long, value_enum)]
+    encoding: Option<Encoding>,
+
+    /// Operators of the ONNX file
+    #[arg(long, value_enum, default_value_t = Form::Qdq)]
+    form: Form,
+}
+
+/// How integers below 8 bits are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Encoding {
+    /// Packed bytes, which engines unpack and run in 8 bit kernels; opset 19
+    Portable,
+    /// INT4 and UINT4 (opset 21), INT2 and UINT2 (opset 25)
+    Native,
+}
+
+/// Operators of the ONNX file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// DequantizeLinear, float operator, QuantizeLinear, which engines fuse
+    Qdq,
+    /// QLinearConv and QLinearMatMul, where the standard has them
+    Qoperator,
+    /// Those and ONNX Runtime's own operators
+    OnnxRuntime,
+}
+
+impl Arguments {
+    fn options(&self) -> WriteOptions {
+        let preset = self.quantize.preset.target();
+        WriteOptions {
+            preset: Some(preset),
+            storage: match self.encoding {
+                None => preset.storage(),
+                Some(Encoding::Portable) => onnx::Storage::Portable,
+                Some(Encoding::Native) => onnx::Storage::Native,
+            },
+            form: match self.form {
+                Form::Qdq => onnx::Form::Qdq,
+                Form::Qoperator => onnx::Form::QOperator,
+                Form::OnnxRuntime => onnx::Form::OnnxRuntime,
+            },
+            ..Default::default()
+        }
+    }
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = model::load(&a.model)?;
     let training = a.data.open_for(&network, Split::Train)?;
     let quantized = a.quantize.quantize(&network, &training)?.network;
-    let written = write(&quantized, &a.out)?;
+    let written = write_as(&quantized, &a.out, &a.options())?;
 
     let mut rows = vec![vec!["file".to_owned(), "bytes".to_owned()]];
     for (path, bytes) in &written {
@@ -51,9 +101,9 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 }
 
 /// Writes `NAME.onnx` and `NAME.intact`, in this order, and returns paths and sizes.
-pub(crate) fn write(quantized: &exporter::network::Network, folder: &std::path::Path) -> Result<Vec<(PathBuf, usize)>> {
+pub(crate) fn write_as(quantized: &Network, folder: &Path, options: &WriteOptions) -> Result<Vec<(PathBuf, usize)>> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let onnx = exporter::onnx::write_qdq(quantized, &exporter::onnx::WriteOptions::default())?;
+    let onnx = onnx::write_qdq(quantized, options)?;
     let image = exporter::image::write(quantized)?;
     let mut written = Vec::new();
     for (extension, bytes) in [("onnx", onnx), ("intact", image)] {

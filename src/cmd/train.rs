@@ -156,9 +156,10 @@ impl Arguments {
             batch: self.batch,
             float: Stage { epochs: self.epochs, rate: self.lr, ..Config::default().float },
             quantized: Stage { epochs: self.qat_epochs, rate: self.qat_lr, ..Config::default().quantized },
-            simulation: match self.preset {
-                Preset::Mobile => Simulation::tensorwise(weights, activations),
-                Preset::MobilePerChannel => Simulation::channelwise(weights, activations),
+            simulation: if self.preset.target().options(weights, activations).weights.scheme.is_per_channel() {
+                Simulation::channelwise(weights, activations)
+            } else {
+                Simulation::tensorwise(weights, activations)
             },
             schedule: match self.schedule {
                 ScheduleName::Cosine => Schedule::Cosine,

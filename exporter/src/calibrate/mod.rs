@@ -182,15 +182,15 @@ fn trained(network: &Network, width: Width) -> Result<Vec<Option<Encoding>>, Cal
         let tensor = &network.tensors[id];
         let untrained = || CalibrateError::Untrained { tensor: tensor.name.clone() };
         let encoding = tensor.encoding.as_ref().ok_or_else(untrained)?;
-        let found = Width { bits: encoding.bits, signed: encoding.signed };
-        if found != width {
+        if encoding.bits != width.bits {
             return Err(CalibrateError::Width {
                 tensor: tensor.name.clone(),
-                found: found.to_string(),
+                found: Width { bits: encoding.bits, signed: encoding.signed }.to_string(),
                 expected: width.to_string(),
             });
         }
-        encodings[id] = Some(encoding.clone());
+        // Signed or not, the values are the same.
+        encodings[id] = Some(encoding.clone().with_sign(width.signed));
     }
     Ok(encodings)
 }

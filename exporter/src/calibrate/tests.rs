@@ -144,6 +144,11 @@ fn trained_encodings_are_kept() {
     for &id in &own {
         assert_eq!(kept.tensors[id], trained.tensors[id]);
     }
+    let signed = calibrate(trained.clone(), &[], Width { bits: 8, signed: true }, Ranges::Trained).unwrap();
+    for &id in &own {
+        let [before, after] = [&trained, &signed].map(|n| n.tensors[id].encoding.as_ref().unwrap());
+        assert!(after.signed && [0, 77, 255].iter().all(|&q| before.dequantize(0, q) == after.dequantize(0, q - 128)));
+    }
     let text =
         calibrate(trained.clone(), &[], Width { bits: 4, signed: false }, Ranges::Trained).unwrap_err().to_string();
     assert!(text.contains("`input` was trained as uint8, expected uint4"), "{text}");

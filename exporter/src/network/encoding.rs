@@ -44,6 +44,17 @@ impl Encoding {
         encoding
     }
 
+    /// The same values and the same grid in integers of the other signedness: zero points, and with them the integers, move
+    /// by `2^(bits-1)`.
+    pub fn with_sign(mut self, signed: bool) -> Self {
+        if signed != self.signed {
+            let half = 1 << (self.bits - 1);
+            self.signed = signed;
+            self.zero_point.iter_mut().for_each(|z| *z += if signed { -half } else { half });
+        }
+        self
+    }
+
     /// Smallest stored integer.
     pub fn qmin(&self) -> i32 {
         if self.signed { -(1 << (self.bits - 1)) } else { 0 }

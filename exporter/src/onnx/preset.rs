@@ -114,9 +114,7 @@ impl Preset {
 /// The same values in two's complement.
 fn make_signed(Integers { encoding, weight, .. }: &mut Integers) {
     if !encoding.signed {
-        let half = 1 << (encoding.bits - 1);
-        encoding.signed = true;
-        encoding.zero_point.iter_mut().for_each(|z| *z -= half);
-        weight.iter_mut().for_each(|w| *w -= half as i16);
+        *encoding = encoding.clone().with_sign(true);
+        weight.iter_mut().for_each(|w| *w -= 1 << (encoding.bits - 1));
     }
 }
