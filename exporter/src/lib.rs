@@ -13,7 +13,9 @@ pub mod onnx;
 pub mod pipeline;
 pub mod plan;
 pub mod quantize;
+pub mod rounding;
 pub mod sensitivity;
+pub mod verify;
 
 #[cfg(test)]
 mod samples;

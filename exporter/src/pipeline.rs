@@ -1,4 +1,4 @@
-//! From a trained network to its integers in one call: fold, equalize, calibrate, quantize, correct.
+//! From a trained network to its integers in one call: fold, equalize, calibrate, quantize, round, correct.
 //!
 //! *Enters*: a network as trained or imported, images to calibrate on, and [`Options`]. *Leaves*: [`Quantized`]: the
 //! network that both writers read, and how far each step moved it. *Refused*: what the passes refuse.
@@ -12,6 +12,7 @@ use crate::execute::ExecuteError;
 use crate::fold::{self, Difference, FoldError};
 use crate::network::{Network, Node};
 use crate::quantize::{self, QuantizeError, Scheme, Weights};
+use crate::rounding::{self, Rounding, RoundingError};
 
 /// How a network is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Options {
     pub weights: Weights,
     /// Whether neighbouring layers are scaled against each other first ([`equalize`]).
     pub equalize: bool,
+    /// Whether weights are rounded with a view to what their layer reads ([`rounding`]).
+    pub compensate: bool,
     /// Whether biases take back the mean error of each channel ([`correct`]).
     pub correct: bool,
 }
@@ -39,6 +42,7 @@ impl Options {
             ranges: None,
             weights: Weights { bits: weight_bits, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax },
             equalize: false,
+            compensate: false,
             correct: false,
         }
     }
@@ -76,6 +80,8 @@ pub struct Quantized {
     pub equalizing: Option<(Vec<Pair>, Difference)>,
     /// Where the ranges came from.
     pub ranges: Ranges,
+    /// What rounding did, layer by layer; empty if to the nearest integer.
+    pub roundings: Vec<Rounding>,
     /// What bias correction did, layer by layer; empty without it.
     pub corrections: Vec<Correction>,
 }
@@ -98,6 +104,9 @@ pub enum PipelineError {
     /// Layers cannot be scaled against each other.
     #[error(transparent)]
     Equalize(#[from] EqualizeError),
+    /// Weights cannot be rounded.
+    #[error(transparent)]
+    Rounding(#[from] RoundingError),
     /// Biases cannot be corrected.
     #[error(transparent)]
     Correct(#[from] CorrectError),
@@ -131,8 +140,8 @@ pub fn prepare(network: &Network, images: &[u8], options: &Options) -> Result<Pr
 }
 
 impl Prepared {
-    /// Quantizes each layer to `bits` of weights, and corrects biases if `options` asks for it: then `progress` is
-    /// called after each layer.
+    /// Quantizes each layer to `bits` of weights, and rounds and corrects biases as `options` asks for: each of the two
+    /// calls `progress` after each layer.
     ///
     /// # Errors
     /// [`PipelineError`] naming node or tensor.
@@ -144,10 +153,15 @@ impl Prepared {
         progress: impl Fn(),
     ) -> Result<Quantized, PipelineError> {
         let weights = |node: &Node| Weights { bits: bits(node), ..options.weights };
-        let network = quantize::quantize_each(self.network, weights)?;
-        let (network, corrections) =
-            if options.correct { correct::correct(network, images, weights, progress)? } else { (network, Vec::new()) };
+        let mut network = quantize::quantize_each(self.network, weights)?;
+        let (mut roundings, mut corrections) = (Vec::new(), Vec::new());
+        if options.compensate {
+            (network, roundings) = rounding::compensate(network, images, options.correct, &progress)?;
+        }
+        if options.correct {
+            (network, corrections) = correct::correct(network, images, &progress)?;
+        }
         let Self { folding, equalizing, ranges, .. } = self;
-        Ok(Quantized { network, folding, equalizing, ranges, corrections })
+        Ok(Quantized { network, folding, equalizing, ranges, roundings, corrections })
     }
 }

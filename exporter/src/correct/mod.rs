@@ -14,8 +14,8 @@ mod tests;
 use serde::Serialize;
 
 use crate::execute::{ExecuteError, Executor, Mode, Workspace};
-use crate::network::{Conv2d, Dense, Network, Node, NodeId, Op};
-use crate::quantize::{QuantizeError, Weights, quantize_each};
+use crate::network::{Conv2d, Dense, Network, NodeId, Op};
+use crate::quantize::{QuantizeError, update_biases};
 
 /// Why biases cannot be corrected.
 #[derive(Debug, thiserror::Error)]
@@ -39,16 +39,14 @@ pub struct Correction {
     pub mean: f32,
 }
 
-/// Corrects the biases of every layer. `weights` is what the network was quantized with; integers are made anew with the
-/// new biases. Afterwards the network's float biases are the corrected ones: it is no longer the float network.
-/// `progress` is called after each layer.
+/// Corrects the biases of every layer; integer weights stay. Afterwards the network's float biases are the corrected ones:
+/// it is no longer the float network. `progress` is called after each layer.
 ///
 /// # Errors
 /// [`CorrectError`].
 pub fn correct(
     mut network: Network,
     images: &[u8],
-    weights: impl Fn(&Node) -> Weights,
     progress: impl Fn(),
 ) -> Result<(Network, Vec<Correction>), CorrectError> {
     let layers: Vec<NodeId> =
@@ -70,7 +68,7 @@ pub fn correct(
         });
         progress();
     }
-    Ok((quantize_each(network, weights)?, corrections))
+    Ok((update_biases(network)?, corrections))
 }
 
 /// Mean of each output channel of some layers, before the clamp that is fused behind them.

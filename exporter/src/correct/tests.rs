@@ -3,7 +3,7 @@
 use super::*;
 use crate::calibrate::{Clipping, Ranges, Width, calibrate};
 use crate::fold::fold;
-use crate::quantize::{Scheme, quantize};
+use crate::quantize::{Scheme, Weights, quantize};
 use crate::samples::{self, Sample};
 
 const WEIGHTS: Weights = Weights { bits: 3, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax };
@@ -30,7 +30,7 @@ fn lowers_the_mean_error_of_the_outputs() {
     for seed in 0..12 {
         let (float, simulated, images) = quantized(seed);
         let before = mean_error(&float, &simulated, &images);
-        let (corrected, corrections) = correct(simulated, &images, |_| WEIGHTS, || {}).unwrap();
+        let (corrected, corrections) = correct(simulated, &images, || {}).unwrap();
         let after = mean_error(&float, &corrected, &images);
         // What is left is the rounding and clipping of the output itself.
         let output = corrected.tensors[corrected.output].encoding.as_ref().unwrap().scale[0];
@@ -45,7 +45,7 @@ fn lowers_the_mean_error_of_the_outputs() {
 #[test]
 fn every_layer_has_the_mean_of_the_float_network() {
     let (float, simulated, images) = quantized(2);
-    let (corrected, _) = correct(simulated, &images, |_| WEIGHTS, || {}).unwrap();
+    let (corrected, _) = correct(simulated, &images, || {}).unwrap();
     let mut seen = 0;
     for group in float.fused().into_iter().filter(|group| group.clamp.is_some()) {
         if !matches!(float.nodes[group.head].op, Op::Conv2d(_) | Op::Dense(_)) {
@@ -66,7 +66,7 @@ fn does_not_depend_on_threads() {
     let (_, simulated, images) = quantized(4);
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| correct(simulated.clone(), &images, |_| WEIGHTS, || {}).unwrap())
+        pool.install(|| correct(simulated.clone(), &images, || {}).unwrap())
     };
     assert_eq!(run(1), run(3));
 }
@@ -74,6 +74,6 @@ fn does_not_depend_on_threads() {
 #[test]
 fn refuses_what_is_not_quantized() {
     let (float, _, images) = quantized(1);
-    let text = correct(float, &images, |_| WEIGHTS, || {}).unwrap_err().to_string();
+    let text = correct(float, &images, || {}).unwrap_err().to_string();
     assert!(text.contains("quantize the network before"), "{text}");
 }

@@ -9,6 +9,15 @@ use crate::network::{Conv2d, Shape, Window};
 
 use super::gemm;
 
+/// What one group of a convolution reads, `C/groups R S, H' W'`; zero where a tap lies in the padding.
+pub(crate) fn columns(conv: &Conv2d, input: Shape, output: Shape, x: &[f32], group: usize) -> Vec<f32> {
+    let convolution = Convolution::new(conv, Cow::Borrowed(&conv.weight), input, output);
+    let mut columns = vec![0.0; convolution.taps() * output.pixels()];
+    let size = x.len() / conv.groups;
+    convolution.write_out(&x[group * size..][..size], &mut columns);
+    columns
+}
+
 pub(super) struct Convolution<'n> {
     weight: Cow<'n, [f32]>,
     bias: Option<&'n [f32]>,

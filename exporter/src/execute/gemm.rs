@@ -33,3 +33,12 @@ pub(super) fn accumulate(a: &[f32], b: &[f32], c: &mut [f32], [l, n]: [usize; 2]
         );
     }
 }
+
+/// `a * a'` of a matrix with rows of `l` elements, row-major.
+pub(crate) fn product(a: &[f32], l: usize) -> Vec<f32> {
+    let m = a.len() / l;
+    let transposed: Vec<f32> = (0..l).flat_map(|column| (0..m).map(move |row| a[row * l + column])).collect();
+    let mut product = vec![0.0; m * m];
+    accumulate(a, &transposed, &mut product, [l, m]);
+    product
+}

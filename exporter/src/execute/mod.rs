@@ -21,7 +21,9 @@ use crate::network::{Encoding, Integers, Network, NetworkError, Node, Op, Shape,
 
 pub use batch::largest;
 use convolution::Convolution;
+pub(crate) use convolution::columns;
 use fake::Fake;
+pub(crate) use gemm::product;
 
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -196,16 +196,39 @@ fn layer(
     };
     let lowest = grid.lowest(&encoding);
     let quantized = |(i, &w): (usize, &f32)| encoding.quantize(i / row, w).max(lowest) as i16;
-    let integer_bias = |k: usize| {
-        let scale = scales[0] * encoding.channel(k).0;
-        // The cast saturates.
-        (f64::from(bias(k)) / f64::from(scale)).round_ties_even() as i32
-    };
     Ok(Integers {
         weight: weight.iter().enumerate().map(quantized).collect(),
-        bias: (0..channels).map(integer_bias).collect(),
+        bias: (0..channels).map(|k| integer_bias(bias(k), scales[0], encoding.channel(k).0)).collect(),
         encoding,
     })
+}
+
+/// In steps of `f32(input * weight)` scale.
+fn integer_bias(bias: f32, input: f32, weight: f32) -> i32 {
+    // The cast saturates.
+    (f64::from(bias) / f64::from(input * weight)).round_ties_even() as i32
+}
+
+/// Gives integer biases to float biases that have changed; weights and encodings stay. Layers without integers stay so.
+///
+/// # Errors
+/// [`QuantizeError`] naming the node.
+pub fn update_biases(mut network: Network) -> Result<Network, QuantizeError> {
+    for id in 0..network.nodes.len() {
+        let node = &network.nodes[id];
+        let is_layer = matches!(node.op, Op::Conv2d(_) | Op::Dense(_));
+        let input = if is_layer { encoding(&network, node, node.inputs[0])?.scale[0] } else { continue };
+        if let Op::Conv2d(Conv2d { bias, integers: Some(integers), .. })
+        | Op::Dense(Dense { bias, integers: Some(integers), .. }) = &mut network.nodes[id].op
+        {
+            let Integers { encoding, bias: stored, .. } = integers;
+            for (k, stored) in stored.iter_mut().enumerate() {
+                *stored = integer_bias(bias.as_ref().map_or(0.0, |bias| bias[k]), input, encoding.channel(k).0);
+            }
+        }
+    }
+    check(&network)?;
+    Ok(network)
 }
 
 /// The least weight scale with which the bias, in steps of `input * weight` scale, stays within `2^30`, and a multiplier

@@ -57,6 +57,11 @@ pub fn sizes(network: &Network) -> Sizes {
 }
 
 fn packed(integers: &Integers, channels: usize) -> u64 {
-    let row_bits = integers.weight.len() / channels * usize::from(integers.encoding.bits);
-    (channels * row_bits.div_ceil(8) + 4 * channels + 5 * integers.encoding.scale.len()) as u64
+    at_width(integers.weight.len(), channels, integers.encoding.scale.len(), integers.encoding.bits)
+}
+
+/// [`Size::integer`] of a layer with so many weights, output channels, and scales, with weights of `bits`.
+pub fn at_width(weights: usize, channels: usize, scales: usize, bits: u8) -> u64 {
+    let row_bits = weights / channels * usize::from(bits);
+    (channels * row_bits.div_ceil(8) + 4 * channels + 5 * scales) as u64
 }

@@ -1,0 +1,95 @@
+//! Names and layouts of a file as engines see them. Enters: the summary of an ONNX file and the network read from it.
+//! Leaves: how the input is laid out, the values to compare. Refuses: inputs that are not float.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::network::Network;
+use crate::onnx::{NodeSummary, Summary, summarize};
+
+use super::Request;
+
+/// What an engine is asked for.
+pub(super) struct Names {
+    /// The graph's input.
+    pub(super) input: String,
+    /// Whether it is `N H W C`.
+    pub(super) channels_last: bool,
+    /// What the network ends with, before any Softmax.
+    pub(super) output: String,
+    /// Integer tensors: name in the network, value in the file.
+    pub(super) taps: Vec<(String, String)>,
+}
+
+impl Names {
+    pub(super) fn of(request: &Request) -> Result<Self, String> {
+        let summary = summarize(request.bytes, &request.path.display().to_string()).map_err(|e| e.to_string())?;
+        let [input] = &summary.inputs[..] else { return Err(format!("{} inputs, expected one", summary.inputs.len())) };
+        let Some(extents) = input.kind.strip_prefix("FLOAT ") else {
+            return Err(format!("its input is {}; engines are fed floats only", input.kind));
+        };
+        let shape = request.network.tensors[request.network.input].shape;
+        let wanted = |extents: [usize; 3]| extents.map(|e| e.to_string()).join(" x ");
+        let given = extents.split_once(" x ").map_or("", |(_, rest)| rest);
+        let channels_last =
+            given != wanted([shape.c, shape.h, shape.w]) && given == wanted([shape.h, shape.w, shape.c]);
+        Ok(Self {
+            input: input.name.clone(),
+            channels_last,
+            output: output(&summary, request.quantized).ok_or("the graph has no output")?,
+            taps: if request.quantized { taps(&summary, request.network) } else { Vec::new() },
+        })
+    }
+
+    /// One image as the file wants it.
+    pub(super) fn feed(&self, network: &Network, pixels: &[u8]) -> Vec<f32> {
+        let value =
+            |(i, &pixel): (usize, &u8)| network.preprocessing.value(i % network.preprocessing.mean.len(), pixel);
+        match self.channels_last {
+            true => pixels.iter().enumerate().map(value).collect(),
+            false => network.preprocessing.normalize(pixels),
+        }
+    }
+}
+
+/// The value behind which only dequantization, Softmax and new shapes follow: with `integers` the stored one.
+fn output(summary: &Summary, integers: bool) -> Option<String> {
+    let producers: HashMap<&str, &NodeSummary> =
+        summary.nodes.iter().flat_map(|node| node.outputs.iter().map(move |o| (o.name.as_str(), node))).collect();
+    let mut name = summary.outputs.first()?.name.as_str();
+    let (mut quantized, mut real) = (None, name);
+    while let Some(node) = producers.get(name) {
+        match node.op.as_str() {
+            "QuantizeLinear" => quantized = Some(name),
+            "Softmax" => {
+                real = node.inputs.first()?;
+                quantized = None;
+            }
+            "DequantizeLinear" | "Identity" | "Reshape" | "Flatten" | "Squeeze" => {}
+            // A Clip of integers narrows what was quantized before it.
+            "Clip" if integers && quantized.is_none() => quantized = Some(name),
+            _ => break,
+        }
+        name = node.inputs.first()?;
+    }
+    Some(if integers { quantized.unwrap_or(real) } else { real }.to_owned())
+}
+
+/// The values of the file that hold the network's integer tensors.
+fn taps(summary: &Summary, network: &Network) -> Vec<(String, String)> {
+    let values: HashSet<&str> =
+        summary.nodes.iter().flat_map(|node| node.outputs.iter().map(|output| output.name.as_str())).collect();
+    // Dequantized tensors may bear the plain name.
+    let real: HashSet<&str> = summary
+        .nodes
+        .iter()
+        .filter(|node| node.op == "DequantizeLinear")
+        .flat_map(|node| node.outputs.iter().map(|output| output.name.as_str()))
+        .collect();
+    let find = |name: &str| {
+        [format!("{name}_quantized"), name.to_owned()]
+            .into_iter()
+            .find(|value| values.contains(value.as_str()) && !real.contains(value.as_str()))
+    };
+    let name = |id: usize| network.tensors[id].name.clone();
+    network.integer_tensors().into_iter().filter_map(|id| Some((name(id), find(&name(id))?))).collect()
+}

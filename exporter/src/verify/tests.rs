@@ -1,0 +1,133 @@
+//! Comparison by hand, tract on files written here, and a fault that must be found where it was made.
+
+use super::*;
+use crate::execute::{Executor, Mode};
+use crate::network::{Conv2d, Dense, Op};
+use crate::onnx::{ReadOptions, WriteOptions, read, write_float, write_qdq};
+use crate::pipeline::{Options, quantize_network};
+use crate::samples::{self, Sample};
+
+/// A quantized network, its file, and images.
+fn quantized(seed: u64) -> (Network, Vec<u8>, Vec<u8>) {
+    let float = samples::network(seed, Sample { batch_norm: true, blocks: 4 });
+    let images = samples::images(&float, 12, seed);
+    let network = quantize_network(&float, &images, &Options::mobile(8, 8)).unwrap().network;
+    let bytes = write_qdq(&network, &WriteOptions::default()).unwrap();
+    (read(&bytes, "sample", &ReadOptions::default()).unwrap().network, bytes, images)
+}
+
+fn request<'a>(network: &'a Network, bytes: &'a [u8], pixels: &'a [u8], quantized: bool) -> Request<'a> {
+    Request { path: Path::new("sample.onnx"), bytes, network, quantized, pixels, tapped: 5 }
+}
+
+#[test]
+fn tract_answers_as_the_runtime_does() {
+    let (mut compared, mut exact) = (0, 0);
+    for seed in 0..8 {
+        let (network, bytes, images) = quantized(seed);
+        let request = request(&network, &bytes, &images, true);
+        let ours = reference(&request).unwrap();
+        assert_eq!(ours.outputs.len(), 12 * 7);
+        let found = compare(&request, &ours, &tract(&request).unwrap());
+        assert_eq!((found.images, found.values), (12, 84));
+        assert_eq!(found.tapped[0], found.tapped[1], "seed {seed}: every integer tensor has a name in the file");
+        // tract rounds ties its own way, and what follows may drift by steps.
+        assert!(found.largest <= 4.0, "seed {seed}: {found:?}");
+        if let Some(first) = &found.first {
+            assert!(first.largest == 1 && first.differing * 20 <= first.elements, "seed {seed}: {found:?}");
+        }
+        (compared, exact) = (compared + 1, exact + usize::from(found.differing == 0));
+    }
+    assert!(exact * 2 >= compared, "{exact} of {compared} networks are equal");
+}
+
+#[test]
+fn a_float_file_is_compared_with_the_float_executor() {
+    for seed in 0..5 {
+        let network = samples::network(seed, Sample { batch_norm: true, blocks: 4 });
+        let images = samples::images(&network, 6, seed);
+        let bytes = write_float(&network, &WriteOptions::default()).unwrap();
+        let request = request(&network, &bytes, &images, false);
+        let ours = reference(&request).unwrap();
+        assert_eq!(ours.outputs, Executor::new(&network, Mode::Float).unwrap().logits(&images).unwrap());
+        let found = compare(&request, &ours, &tract(&request).unwrap());
+        assert_eq!((found.predictions, found.first.is_none()), (0, true));
+        assert!(found.largest < 1e-3, "{found:?}");
+    }
+}
+
+/// One weight of one layer is changed behind the file's back: that layer is the first that differs.
+#[test]
+fn a_fault_is_found_where_it_is() {
+    let mut caught = 0;
+    for seed in 0..8 {
+        let (network, bytes, images) = quantized(seed);
+        let before = request(&network, &bytes, &images, true);
+        let clean = compare(&before, &reference(&before).unwrap(), &tract(&before).unwrap());
+        let layers: Vec<usize> = (0..network.nodes.len())
+            .filter(|&id| matches!(network.nodes[id].op, Op::Conv2d(_) | Op::Dense(_)))
+            .collect();
+        let faulty = layers[layers.len() / 2];
+        let mut other = network.clone();
+        let name = other.nodes[faulty].name.clone();
+        if let Op::Conv2d(Conv2d { integers: Some(integers), .. }) | Op::Dense(Dense { integers: Some(integers), .. }) =
+            &mut other.nodes[faulty].op
+        {
+            integers.bias.iter_mut().for_each(|bias| *bias += 3_000);
+        }
+        let after = request(&other, &bytes, &images, true);
+        let found = compare(&after, &reference(&after).unwrap(), &tract(&after).unwrap());
+        // An op before it that rounds a tie otherwise would be named instead.
+        if clean.first.is_none() {
+            assert_eq!(found.first.map(|first| first.node), Some(name), "seed {seed}");
+            caught += 1;
+        }
+    }
+    assert!(caught >= 3, "{caught} networks only are equal to begin with");
+}
+
+#[test]
+fn differences_are_counted() {
+    let (network, bytes, images) = quantized(1);
+    let request = request(&network, &bytes, &images[..images.len() / 12 * 2], true);
+    let answers = |outputs: [f32; 14]| Answers { outputs: outputs.to_vec(), ..Answers::default() };
+    let a = answers([9.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    let b = answers([9.0, 11.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 6.5]);
+    let found = compare(&request, &a, &b);
+    assert_eq!((found.images, found.predictions, found.differing, found.largest), (2, 1, 2, 3.0));
+    assert_eq!((found.first, found.tapped[0]), (None, 0));
+}
+
+#[test]
+fn either_order_of_axes_is_understood() {
+    let shape = Shape::new(2, 1, 3);
+    let values = [0, 1, 2, 3, 4, 5];
+    assert_eq!(channels_first(&values, &[1, 2, 1, 3], shape), values);
+    assert_eq!(channels_first(&values, &[1, 1, 3, 2], shape), [0, 2, 4, 1, 3, 5]);
+    assert_eq!(channels_first(&values, &[1, 6], shape), values);
+}
+
+#[test]
+fn an_interpreter_that_is_none_is_named() {
+    let (network, bytes, images) = quantized(2);
+    let request = request(&network, &bytes, &images, true);
+    let text = onnx_runtime(&request, Path::new("no-such-python")).unwrap_err();
+    assert!(text.starts_with("no-such-python: "), "{text}");
+}
+
+/// Runs where `INTACT_PYTHON` names an interpreter with ONNX Runtime.
+#[test]
+fn onnx_runtime_answers_as_the_runtime_does() {
+    let Some(python) = std::env::var_os("INTACT_PYTHON") else {
+        println!("skipped: onnx_runtime_answers_as_the_runtime_does (INTACT_PYTHON is not set)");
+        return;
+    };
+    for seed in 0..4 {
+        let (network, bytes, images) = quantized(seed);
+        let request = request(&network, &bytes, &images, true);
+        let ours = reference(&request).unwrap();
+        let found = compare(&request, &ours, &onnx_runtime(&request, Path::new(&python)).unwrap());
+        assert_eq!(found.tapped[0], found.tapped[1]);
+        assert!(found.largest <= 2.0, "seed {seed}: {found:?}");
+    }
+}
