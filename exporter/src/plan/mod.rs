@@ -2,14 +2,14 @@
 //!
 //! *Enters*: how large the tensors are and in which steps they are written and read. *Leaves*: offsets, multiples of
 //! [`ALIGN`], such that two tensors that are alive in one step share no byte, unless one step is allowed to write over
-//! what it reads for the last time; and the arena's size, with the bound below which no plan can go. *Refused*: arenas
+//! what it reads for the last time (in its very place, or from below, row by row); and the arena's size, with the bound below which no plan can go. *Refused*: arenas
 //! beyond u32.
 
 mod place;
 #[cfg(test)]
 mod tests;
 
-use place::Buffer;
+use place::{Buffer, Placement};
 
 /// Offsets are multiples of this.
 pub const ALIGN: u64 = runtime::image::ALIGN as u64;
@@ -23,6 +23,8 @@ pub enum Output {
     Over,
     /// Where its one input is: the step moves nothing.
     Same,
+    /// Over its one input if nobody reads that later, by at least so many bytes below it: the step works row by row.
+    Below(u64),
 }
 
 /// One step of a run.
@@ -72,8 +74,19 @@ pub struct TooLarge {
 pub fn plan(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Result<Plan, TooLarge> {
     let shared = Shared::new(sizes, steps, input, output);
     let mut buffers = shared.buffers.clone();
-    buffers.extend(steps.iter().enumerate().map(|(i, step)| Buffer { bytes: round(step.scratch), first: i, last: i }));
-    let placed = place::place(&buffers);
+    let scratch = |(i, step): (usize, &Step)| Buffer { bytes: round(step.scratch), first: i, last: i, over: None };
+    buffers.extend(steps.iter().enumerate().map(scratch));
+    let mut placed = place::place(&buffers);
+    // Row by row is a little slower, so only steps that do not fit otherwise keep the permission, if that costs no bytes.
+    for i in 0..buffers.len() {
+        if buffers[i].over.is_some() && place::alive_apart(&buffers, buffers[i].first) <= placed.bytes {
+            buffers[i].over = None;
+        }
+    }
+    let fewer = place::place(&buffers);
+    if fewer.bytes <= placed.bytes {
+        placed = Placement { lower_bound: placed.lower_bound, optimal: placed.optimal, ..fewer };
+    }
     let narrow = |bytes: u64| u32::try_from(bytes).map_err(|_| TooLarge { bytes: placed.bytes });
     let offsets: Vec<u32> = placed.offsets.iter().map(|&offset| narrow(offset)).collect::<Result<_, _>>()?;
     let (tensors, scratch) = offsets.split_at(sizes.len());
@@ -106,7 +119,7 @@ impl Shared {
         }
         let own = |i: usize| if root[i] == i { round(sizes[i]) } else { 0 };
         let mut buffers: Vec<Buffer> =
-            (0..sizes.len()).map(|i| Buffer { bytes: own(i), first: usize::MAX, last: 0 }).collect();
+            (0..sizes.len()).map(|i| Buffer { bytes: own(i), first: usize::MAX, last: 0, over: None }).collect();
         let mut touch = |tensor: usize, step: usize| {
             let buffer = &mut buffers[root[tensor]];
             (buffer.first, buffer.last) = (buffer.first.min(step), buffer.last.max(step));
@@ -126,6 +139,13 @@ impl Shared {
                 buffers[from].last = buffers[to].last;
                 buffers[to].bytes = 0;
                 root.iter_mut().filter(|root| **root == to).for_each(|root| *root = from);
+            }
+        }
+        for (i, step) in steps.iter().enumerate() {
+            let Output::Below(lead) = step.place else { continue };
+            let (from, to) = (root[step.inputs[0]], root[step.output]);
+            if buffers[from].last == i && buffers[to].first == i && from != to {
+                buffers[to].over = Some((from, round(lead)));
             }
         }
         Self { root, buffers }

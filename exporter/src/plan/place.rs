@@ -1,5 +1,5 @@
 //! Placing buffers that come and go. Enters: sizes and lifetimes. Leaves: offsets at which no two buffers that live at the
-//! same time overlap, in as few bytes as was found: the best of three greedy orders, then a search that goes through all
+//! same time overlap, in as few bytes as was found: the best of five greedy orders and of many swaps in one, then a search that goes through all
 //! canonical placements, given up after a fixed number of steps (so that the result depends on nothing but the input).
 
 /// Bytes that are needed from step `first` to step `last`, both included.
@@ -9,6 +9,9 @@ pub(super) struct Buffer {
     pub(super) bytes: u64,
     pub(super) first: usize,
     pub(super) last: usize,
+    /// Another buffer, whose last step is this one's first, which this one may overlap when it starts at least so many bytes
+    /// below it.
+    pub(super) over: Option<(usize, u64)>,
 }
 
 /// Offsets for all buffers.
@@ -23,6 +26,9 @@ pub(super) struct Placement {
 /// Placements that the search looks at before it gives up: all of them, for up to about ten buffers.
 const SEARCH: usize = 50_000;
 
+/// Swaps of two buffers in a greedy order that are tried.
+const SWAPS: usize = 4_000;
+
 /// What buffers are sorted by.
 type Key<'a> = &'a dyn Fn(&usize) -> (u64, u64);
 
@@ -30,28 +36,39 @@ pub(super) fn place(buffers: &[Buffer]) -> Placement {
     let lower_bound = buffers.iter().map(|buffer| alive(buffers, buffer.first)).max().unwrap_or(0);
     let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
     let duration = |i: usize| (buffers[i].last - buffers[i].first + 1) as u64;
-    let orders: [Key<'_>; 3] = [
+    let orders: [Key<'_>; 5] = [
         &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - duration(i)),
         &|&i| (u64::MAX - duration(i), u64::MAX - buffers[i].bytes),
         &|&i| (buffers[i].first as u64, u64::MAX - buffers[i].bytes),
+        // What lies over another buffer lies below it, and is put down first.
+        &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - buffers[i].first as u64),
+        &|&i| (u64::MAX - buffers[i].first as u64, u64::MAX - buffers[i].bytes),
     ];
     let mut search = Search { buffers, best: vec![0; buffers.len()], bytes: u64::MAX, lower_bound, left: SEARCH };
     for order in orders {
         ids.sort_by_key(order);
-        let mut placed = Vec::with_capacity(ids.len());
-        for &id in &ids {
-            placed.push((id, lowest(buffers, &placed, id)));
-        }
+        let placed = search.greedy(&ids);
         search.keep(&placed);
     }
+    search.improve(&mut ids);
     ids.sort_by_key(orders[0]);
     let complete = search.deepen(&mut Vec::with_capacity(ids.len()), &mut ids, 0);
     let optimal = complete || search.bytes == lower_bound;
     Placement { offsets: search.best, bytes: search.bytes, lower_bound, optimal }
 }
 
-/// Bytes alive in a step.
+/// Bytes alive in a step, overlaps counted once.
 fn alive(buffers: &[Buffer], step: usize) -> u64 {
+    let saved = buffers.iter().filter(|b| b.bytes > 0 && b.first == step).filter_map(|b| {
+        let (other, lead) = b.over?;
+        let other = buffers[other].bytes;
+        Some((b.bytes + other).saturating_sub(b.bytes.max(lead + other)))
+    });
+    alive_apart(buffers, step) - saved.sum::<u64>()
+}
+
+/// Bytes alive in a step if nothing overlaps.
+pub(super) fn alive_apart(buffers: &[Buffer], step: usize) -> u64 {
     buffers.iter().filter(|b| b.bytes > 0 && (b.first..=b.last).contains(&step)).map(|b| b.bytes).sum()
 }
 
@@ -59,13 +76,29 @@ fn alive(buffers: &[Buffer], step: usize) -> u64 {
 fn lowest(buffers: &[Buffer], placed: &[(usize, u64)], id: usize) -> u64 {
     let buffer = buffers[id];
     let meets = |other: &Buffer| other.first <= buffer.last && buffer.first <= other.last;
-    let mut taken: Vec<(u64, u64)> = placed
+    // Between the two offsets, both left out, it must not start.
+    let mut taken: Vec<(i64, i64)> = placed
         .iter()
         .filter(|(other, _)| meets(&buffers[*other]))
-        .map(|&(other, offset)| (offset, offset + buffers[other].bytes))
+        .map(|&(other, offset)| {
+            let (below, above) = clearances(buffers, id, other);
+            (offset as i64 - below as i64, offset as i64 + above as i64)
+        })
         .collect();
     taken.sort_unstable();
-    taken.into_iter().fold(0, |at, (start, end)| if at + buffer.bytes <= start { at } else { at.max(end) })
+    taken.into_iter().fold(0, |at, (start, end)| if at <= start { at } else { at.max(end) }) as u64
+}
+
+/// How far below the start of `other`, or above it, the buffer `id` must start at least.
+fn clearances(buffers: &[Buffer], id: usize, other: usize) -> (u64, u64) {
+    let (mut below, mut above) = (buffers[id].bytes, buffers[other].bytes);
+    if let Some((_, lead)) = buffers[id].over.filter(|(upper, _)| *upper == other) {
+        below = below.min(lead);
+    }
+    if let Some((_, lead)) = buffers[other].over.filter(|(upper, _)| *upper == id) {
+        above = above.min(lead);
+    }
+    (below, above)
 }
 
 struct Search<'a> {
@@ -87,6 +120,39 @@ impl Search<'_> {
             self.bytes = bytes;
             placed.iter().for_each(|&(id, offset)| self.best[id] = offset);
         }
+    }
+
+    /// Swaps two buffers of an order, again and again, and keeps what is no worse.
+    fn improve(&mut self, order: &mut [usize]) {
+        let (mut state, mut least) = (1u64, u64::MAX);
+        for _ in 0..SWAPS {
+            if self.bytes == self.lower_bound || order.len() < 2 {
+                return;
+            }
+            let mut draw = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as usize % order.len()
+            };
+            let (a, b) = (draw(), draw());
+            order.swap(a, b);
+            let placed = self.greedy(order);
+            let bytes = self.end(&placed);
+            self.keep(&placed);
+            if bytes > least {
+                order.swap(a, b);
+            } else {
+                least = bytes;
+            }
+        }
+    }
+
+    /// Each buffer in turn at the lowest offset that is free.
+    fn greedy(&self, order: &[usize]) -> Vec<(usize, u64)> {
+        let mut placed = Vec::with_capacity(order.len());
+        for &id in order {
+            placed.push((id, lowest(self.buffers, &placed, id)));
+        }
+        placed
     }
 
     /// Goes through the placements in which every buffer is put at the lowest offset that is free, in order of offsets;
@@ -129,38 +195,48 @@ mod tests {
     use proptest::prelude::*;
 
     fn buffers(most: usize) -> impl Strategy<Value = Vec<Buffer>> {
-        let one = (1u64..6, 0usize..6, 0usize..4).prop_map(|(size, first, more)| Buffer {
-            bytes: 16 * size,
-            first,
-            last: first + more,
+        let one = (1u64..6, 0usize..6, 0usize..4, 1u64..4).prop_map(|(size, first, more, lead)| {
+            (Buffer { bytes: 16 * size, first, last: first + more, over: None }, 16 * lead)
         });
-        prop::collection::vec(one, 1..most)
+        prop::collection::vec(one, 1..most).prop_map(|drawn| {
+            let mut buffers: Vec<Buffer> = drawn.iter().map(|(buffer, _)| *buffer).collect();
+            for i in 0..buffers.len() {
+                // A step has one output.
+                let alone = buffers[..i].iter().all(|b| b.first != buffers[i].first || b.over.is_none());
+                let upper = (0..buffers.len()).find(|&j| j != i && alone && buffers[j].last == buffers[i].first);
+                buffers[i].over = upper.map(|upper| (upper, drawn[i].1.min(buffers[i].bytes)));
+            }
+            buffers
+        })
     }
 
-    /// Whether buffers that meet are apart, byte by byte and step by step.
+    /// Whether two buffers may lie so.
+    fn clear(buffers: &[Buffer], [i, j]: [usize; 2], [at_i, at_j]: [u64; 2]) -> bool {
+        let (a, b) = (buffers[i], buffers[j]);
+        let below = |lower: Buffer, upper: usize, at: u64, at_upper: u64| {
+            lower.over.is_some_and(|(over, lead)| over == upper && at + lead <= at_upper)
+        };
+        a.last < b.first
+            || b.last < a.first
+            || at_i + a.bytes <= at_j
+            || at_j + b.bytes <= at_i
+            || below(a, j, at_i, at_j)
+            || below(b, i, at_j, at_i)
+    }
+
     fn is_sound(buffers: &[Buffer], placement: &Placement) -> bool {
-        let steps = buffers.iter().map(|b| b.last + 1).max().unwrap_or(0);
-        (0..steps).all(|step| {
-            let mut used = vec![false; placement.bytes as usize];
-            buffers.iter().zip(&placement.offsets).filter(|(b, _)| (b.first..=b.last).contains(&step)).all(
-                |(b, &offset)| {
-                    let mut bytes = offset..offset + b.bytes;
-                    bytes.all(|byte| used.get_mut(byte as usize).is_some_and(|used| !std::mem::replace(used, true)))
-                },
-            )
-        })
+        let offsets = &placement.offsets;
+        let within = buffers.iter().zip(offsets).all(|(b, offset)| offset + b.bytes <= placement.bytes);
+        let pairs = || (0..buffers.len()).flat_map(|i| (0..i).map(move |j| [i, j]));
+        within && pairs().all(|pair| clear(buffers, pair, pair.map(|i| offsets[i])))
     }
 
     /// Tries every offset for every buffer.
     fn fits(buffers: &[Buffer], placed: &mut Vec<u64>, bytes: u64) -> bool {
         let Some(buffer) = buffers.get(placed.len()) else { return true };
         (0..bytes / 16).map(|i| 16 * i).take_while(|offset| offset + buffer.bytes <= bytes).any(|offset| {
-            let clear = buffers.iter().zip(&*placed).all(|(other, &at)| {
-                other.last < buffer.first
-                    || buffer.last < other.first
-                    || at + other.bytes <= offset
-                    || offset + buffer.bytes <= at
-            });
+            let i = placed.len();
+            let clear = (0..i).all(|j| clear(buffers, [i, j], [offset, placed[j]]));
             placed.push(offset);
             let fits = clear && fits(buffers, placed, bytes);
             placed.pop();
@@ -190,6 +266,6 @@ mod tests {
     #[test]
     fn nothing_to_place_needs_nothing() {
         assert_eq!(place(&[]).offsets, [0; 0]);
-        assert_eq!(place(&[Buffer { bytes: 0, first: usize::MAX, last: 0 }]).bytes, 0);
+        assert_eq!(place(&[Buffer { bytes: 0, first: usize::MAX, last: 0, over: None }]).bytes, 0);
     }
 }

@@ -4,30 +4,37 @@ use crate::{
     arith::AddRescale,
     image::{
         Op, Tensor,
-        repr::{OpKind, Span},
+        repr::{OpKind, Span, WindowRepr},
     },
-    kernels::{self, Input, Kernels, Output, add::Add, concat::Place, conv2d::Conv2d},
+    kernels::{
+        self, Input, Kernels, Output, Window,
+        add::Add,
+        concat::Place,
+        conv2d::Conv2d,
+        strips::{Strip, lines},
+    },
 };
 use core::cell::Cell;
 
 pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     match op.repr.kind {
         OpKind::Conv2d { window, groups, weights } => {
-            let conv = Conv2d::new(op, window, groups, weights);
-            let (x, y, scratch) = apart(op, arena);
-            kernels::conv2d::run(kernels, &conv, x, y, scratch);
+            let mut conv = Conv2d::new(op, window, groups, weights);
+            strips(op, window, arena, |window, x, y, scratch| {
+                conv.window = window;
+                kernels::conv2d::run(kernels, &conv, x, y, scratch);
+            });
         }
         OpKind::Dense { weights } => {
             let (x, y, _) = apart(op, arena);
             kernels::dense::run(kernels, &op.weights(weights), x, y);
         }
         OpKind::MaxPool { window } => {
-            let (x, y, _) = apart(op, arena);
-            kernels::max_pool::run(&window.into(), x, y);
+            strips(op, window, arena, |window, x, y, _| kernels::max_pool::run(&window, x, y));
         }
         OpKind::AveragePool { window, multipliers } => {
-            let (x, y, _) = apart(op, arena);
-            kernels::average_pool::run(&window.into(), op.table(multipliers), x, y);
+            let multipliers = op.table(multipliers);
+            strips(op, window, arena, |window, x, y, _| kernels::average_pool::run(&window, multipliers, x, y));
         }
         OpKind::GlobalAveragePool { multiplier } => {
             let (x, y, _) = apart(op, arena);
@@ -44,13 +51,65 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     }
 }
 
-/// The input, the output and the scratch of an op that reads one tensor and writes elsewhere.
+/// Calls `run` with window, input, output and scratch of an op that reads one tensor: once, or, when the output lies over the
+/// input, once for each strip of rows.
+fn strips(op: &Op, window: WindowRepr, arena: &mut [u8], mut run: impl FnMut(Window, Input, Output, &mut [u8])) {
+    let (x, y, window) = (op.input(0), op.output(), Window::from(window));
+    let [start, out_start] = [&x, &y].map(|tensor| tensor.range().start);
+    let [shape, out_shape] = lines(&window, [x.shape(), y.shape()]);
+    let rows = [shape, out_shape].map(|[_, w, c]| w * c);
+    // Apart, there is room for everything.
+    let room = if overlap(&x, &y) { start - out_start } else { y.len() };
+    let mut out_row = 0;
+    while out_row < out_shape[0] {
+        let strip = Strip::new(&window, out_row, [shape[0], out_shape[0]], rows, room);
+        let [input, output, scratch] = arena
+            .get_disjoint_mut([
+                // An empty range inside another one would count as overlapping it.
+                if strip.start == strip.end {
+                    0..0
+                } else {
+                    start + strip.start * rows[0]..start + strip.end * rows[0]
+                },
+                out_start + strip.out_start * rows[1]..out_start + strip.out_end * rows[1],
+                op.scratch(),
+            ])
+            .expect("the check has seen that scratch lies apart, and the output apart or far enough below the input");
+        let input = Input { shape: [strip.end - strip.start, shape[1], shape[2]], ..Input::new(&x, input) };
+        let shape = [strip.out_end - strip.out_start, out_shape[1], out_shape[2]];
+        run(strip.window(&window), input, Output { shape, ..Output::new(&y, op.clamp(), output) }, scratch);
+        out_row = strip.out_end;
+    }
+}
+
+/// Whether two tensors have a byte in common.
+fn overlap(x: &Tensor, y: &Tensor) -> bool {
+    x.range().start < y.range().end && y.range().start < x.range().end
+}
+
+/// The input, the output and the scratch of an op that reads one tensor. The input is a copy behind the arena when the output
+/// lies over it, for kernels that do not work in strips; there the arena has [`arena_bytes`].
 pub(crate) fn apart<'m>(op: &Op, arena: &'m mut [u8]) -> (Input<'m>, Output<'m>, &'m mut [u8]) {
     let (x, y) = (op.input(0), op.output());
+    #[cfg_attr(not(any(test, feature = "std")), expect(unused_mut, reason = "only hosts copy"))]
+    let mut read = x.range();
+    #[cfg(any(test, feature = "std"))]
+    if overlap(&x, &y) {
+        let copy = arena.len() - x.len();
+        arena.copy_within(read, copy);
+        read = copy..arena.len();
+    }
     let [input, output, scratch] = arena
-        .get_disjoint_mut([x.range(), y.range(), op.scratch()])
-        .expect("the check has seen that input, output and scratch lie apart");
+        .get_disjoint_mut([read, y.range(), op.scratch()])
+        .expect("the check has seen that input, output and scratch lie apart, or the input is a copy");
     (Input::new(&x, input), Output::new(&y, op.clamp(), output), scratch)
+}
+
+/// Bytes of an arena in which [`apart`] finds room for copies.
+#[cfg(any(test, feature = "std"))]
+pub(crate) fn arena_bytes(image: crate::Image) -> usize {
+    let copied = image.ops().map(|op| (op.input(0), op.output())).filter(|(x, y)| overlap(x, y));
+    image.arena_bytes() + copied.map(|(x, _)| x.len()).max().unwrap_or(0)
 }
 
 /// A tensor of an op that may write where it reads.

@@ -39,7 +39,13 @@ impl<'i> Prepared<'i> {
     pub fn with(image: Image<'i>, executor: Executor) -> Self {
         let steps: Vec<Step> = image.ops().map(|op| Step::new(executor, &op)).collect();
         let scratch = steps.iter().map(Step::memory).max().unwrap_or_default();
-        Self { image, executor, steps, arena: Memory::new(image.arena_bytes()), scratch: Memory::new(scratch) }
+        Self {
+            image,
+            executor,
+            steps,
+            arena: Memory::new(crate::exec::step::arena_bytes(image)),
+            scratch: Memory::new(scratch),
+        }
     }
 
     /// The image.

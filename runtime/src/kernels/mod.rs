@@ -21,9 +21,11 @@ pub mod max_pool;
 pub(crate) mod scratch;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
+pub(crate) mod strips;
 mod window;
 
 pub use scratch::{COLUMNS, column_bytes, scratch_bytes};
+pub use strips::lead;
 pub use window::Window;
 
 use crate::{

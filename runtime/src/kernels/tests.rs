@@ -5,7 +5,11 @@
 use crate::{
     Image, Kernels, Session,
     host::{Executor, Isa, Prepared},
-    image::repr::{OpKind, WindowRepr},
+    image::{
+        ALIGN,
+        repr::{OpKind, WindowRepr},
+    },
+    kernels::lead,
     testing::{Builder, Draw, Encoding, Layer},
 };
 
@@ -35,29 +39,50 @@ fn requantize(acc: i64, m: f32, y: Encoding, [low, high]: [i32; 2]) -> i64 {
     ((acc as f32 * m).round_ties_even() as i64 + i64::from(y.zero_point)).clamp(low.into(), high.into())
 }
 
-/// Runs the one op of `builder` with each kind of kernels and compares with `expected`; `what` goes into the message.
+/// Runs the one op of `builder` with each kind of kernels and compares with `expected`; `what` goes into the message. An op
+/// with a window is run once more with its output over its input.
 #[track_caller]
 fn all_give(builder: Builder, x: Encoding, draw: &mut Draw, what: &str, expected: impl Fn(&Map) -> Vec<i64>) {
-    let file = builder.finish();
-    let image = Image::check(&file).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut arena: Vec<u8> = (0..image.arena_bytes()).map(|_| draw.bits() as u8).collect();
-    let bytes = draw.stored(x, image.input().len());
+    let over = over_its_input(builder.clone(), draw);
+    let shape = builder.tensors[0].shape.map(usize::from);
+    let bytes = draw.stored(x, shape.iter().product());
     let values = bytes.iter().map(|&byte| crate::arith::widen(byte, x.signed).into()).collect();
-    let expected = expected(&Map { shape: image.input().shape(), values });
-    for kernels in KERNELS {
-        let mut session = Session::new(image, &mut arena).unwrap().with_kernels(kernels);
-        let output = session.run_quantized(&bytes).unwrap();
-        for (i, &expected) in expected.iter().enumerate() {
-            assert_eq!(i64::from(output.integer(i)), expected, "{kernels:?}, element {i}: {what}");
+    let expected = expected(&Map { shape, values });
+    for (what, builder) in [(what.to_owned(), Some(builder)), (format!("over its input: {what}"), over)] {
+        let Some(file) = builder.map(Builder::finish) else { continue };
+        let image = Image::check(&file).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut arena: Vec<u8> = (0..image.arena_bytes()).map(|_| draw.bits() as u8).collect();
+        for kernels in KERNELS {
+            let mut session = Session::new(image, &mut arena).unwrap().with_kernels(kernels);
+            let output = session.run_quantized(&bytes).unwrap();
+            for (i, &expected) in expected.iter().enumerate() {
+                assert_eq!(i64::from(output.integer(i)), expected, "{kernels:?}, element {i}: {what}");
+            }
+            assert_eq!(output.len(), expected.len(), "{what}");
         }
-        assert_eq!(output.len(), expected.len(), "{what}");
+        for isa in Isa::all() {
+            let mut prepared = Prepared::with(image, Executor::Simd(isa));
+            let output = prepared.run_quantized(&bytes).unwrap();
+            let values: Vec<i64> = (0..output.len()).map(|i| output.integer(i).into()).collect();
+            assert_eq!(values, expected, "{}: {what}", isa.name());
+        }
     }
-    for isa in Isa::all() {
-        let mut prepared = Prepared::with(image, Executor::Simd(isa));
-        let output = prepared.run_quantized(&bytes).unwrap();
-        let values: Vec<i64> = (0..output.len()).map(|i| output.integer(i).into()).collect();
-        assert_eq!(values, expected, "{}: {what}", isa.name());
-    }
+}
+
+/// The same image with the output of its op as little below the input as may be, or by a strip of a few rows; `None` when
+/// the op has no window, or that is apart.
+fn over_its_input(mut builder: Builder, draw: &mut Draw) -> Option<Builder> {
+    let op = &mut builder.ops[0];
+    let (OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. }) = op.kind
+    else {
+        return None;
+    };
+    let (x, y) = (builder.tensors[0], builder.tensors[1]);
+    let lead = (lead(&window, &x, &y, draw.size(1..=9).into()) as u32).next_multiple_of(ALIGN);
+    (builder.tensors[0].offset, builder.tensors[1].offset) = (lead, 0);
+    op.scratch.offset = (lead + x.bytes).max(y.bytes).next_multiple_of(ALIGN);
+    builder.header.arena_bytes = op.scratch.offset + op.scratch.len;
+    (lead < y.bytes).then_some(builder)
 }
 
 fn drawn_window(draw: &mut Draw, size: [u16; 2]) -> WindowRepr {

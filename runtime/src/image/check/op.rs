@@ -226,8 +226,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing, and an
-    /// Add or a Lookup, which work byte by byte, may write over an input of the same place.
+    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing; an Add or a
+    /// Lookup, which work byte by byte, may write over an input of the same place; and what has a window, which works row by
+    /// row, may write over its input from far enough below.
     fn regions(&self, op: &Op, y: &TensorRepr) -> Result<(), ImageError> {
         let scratch = op.repr.scratch;
         self.arena(scratch)?;
@@ -248,6 +249,9 @@ impl Checker<'_> {
             let over = match op.repr.kind {
                 OpKind::Reshape => true,
                 OpKind::Add { .. } | OpKind::Lookup { .. } => read == written,
+                OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
+                    u64::from(read.offset) >= u64::from(written.offset) + kernels::lead(&window, &x.repr, y, 1)
+                }
                 _ => false,
             };
             if !over {

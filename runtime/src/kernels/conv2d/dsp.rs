@@ -3,7 +3,7 @@
 //! else from a copy of the window.
 
 use super::{Conv2d, Input, Output, reference};
-use crate::kernels::dsp::{self, Dsp, Finish, PIXELS, Slot, Source, Tile, group};
+use crate::kernels::dsp::{self, Dsp, Finish, PIXELS, Rows, Slot, Source, Tile, group};
 
 /// A convolution that is not depthwise, with the places of the scratch.
 struct Run<'a> {
@@ -28,7 +28,7 @@ pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]
     let Some((columns, copy)) = scratch.split_at_mut_checked(2 * PIXELS * padded) else {
         return reference::run(conv, x, y);
     };
-    let columns = dsp::slots(columns);
+    let columns: &mut [Slot] = dsp::words(columns);
     if columns.len() < padded / 4 || copy.len() < copied || conv.weights.row_bytes(len) < 4 {
         return reference::run(conv, x, y);
     }
@@ -72,49 +72,53 @@ impl Run<'_> {
         let window = &self.conv.window;
         let (rows, taps) = (window.taps(0, oy, h), window.taps(1, ox, w));
         let row_len = window.kernel[1] * self.in_group;
-        let zero = self.x.zero_point as u8;
-        // Neighbouring taps of all channels lie side by side, and are one run.
-        let whole = window.dilation[1] == 1 && self.conv.groups == 1;
-        let (runs, run) = if whole { (1, taps.len() * self.in_group) } else { (taps.len(), self.in_group) };
-        for r in 0..window.kernel[0] {
-            let mut to = r * row_len;
-            if !rows.contains(&r) || taps.is_empty() {
-                self.blank(to..to + row_len, zero, p);
-                continue;
-            }
-            let end = to + row_len;
-            let left = to + taps.start * self.in_group;
-            self.blank(to..left, zero, p);
-            to = left;
-            let iy = oy * window.stride[0] + r * window.dilation[0] - window.padding[0];
-            let mut ix = ox * window.stride[1] + taps.start * window.dilation[1] - window.padding[1];
-            for _ in 0..runs {
-                let from = (iy * w + ix) * channels + group * self.in_group;
-                let bytes = &self.x.bytes[from..from + run];
-                if self.copy.is_empty() {
-                    D::widen(self.source, bytes, &mut self.columns[to / 4..], p);
-                } else {
-                    self.copy[to..to + run].copy_from_slice(bytes);
+        if rows.len() < window.kernel[0] || taps.len() < window.kernel[1] {
+            self.blank(p);
+        }
+        if !rows.is_empty() && !taps.is_empty() {
+            let iy = oy * window.stride[0] + rows.start * window.dilation[0] - window.padding[0];
+            let ix = ox * window.stride[1] + taps.start * window.dilation[1] - window.padding[1];
+            let mut from = (iy * w + ix) * channels + group * self.in_group;
+            let mut to = rows.start * row_len + taps.start * self.in_group;
+            let step = window.dilation[0] * w * channels;
+            // Neighbouring taps of all channels lie side by side, and are one run.
+            if window.dilation[1] == 1 && self.conv.groups == 1 {
+                let run = taps.len() * self.in_group;
+                let bytes = &self.x.bytes[from..];
+                self.put::<D>(Rows { bytes, rows: rows.len(), run, step, to_step: row_len }, to, p);
+            } else {
+                for _ in rows {
+                    let (bytes, tap) = (&self.x.bytes[from..], window.dilation[1] * channels);
+                    let (rows, run) = (taps.len(), self.in_group);
+                    self.put::<D>(Rows { bytes, rows, run, step: tap, to_step: run }, to, p);
+                    from += step;
+                    to += row_len;
                 }
-                to += run;
-                ix += window.dilation[1];
             }
-            self.blank(to..end, zero, p);
         }
         if !self.copy.is_empty() {
-            D::widen(self.source, self.copy, self.columns, p);
+            let len = self.copy.len();
+            D::widen(self.source, Rows { bytes: self.copy, rows: 1, run: len, step: 0, to_step: 0 }, self.columns, p);
         }
     }
 
-    /// Elements outside the image.
-    fn blank(&mut self, elements: core::ops::Range<usize>, zero: u8, p: usize) {
-        if !self.copy.is_empty() {
-            self.copy[elements].fill(zero);
-            return;
+    /// Puts rows of bytes into column `p`, from element `to` on, or into the copy.
+    fn put<D: Dsp>(&mut self, rows: Rows<'_>, to: usize, p: usize) {
+        if self.copy.is_empty() {
+            D::widen(self.source, rows, &mut self.columns[to / 4..], p);
+        } else {
+            D::copy(rows, &mut self.copy[to..]);
         }
-        for slot in &mut self.columns[elements.start / 4..elements.end / 4] {
-            slot[2 * p] = 0;
-            slot[2 * p + 1] = 0;
+    }
+
+    /// Everything outside the image.
+    fn blank(&mut self, p: usize) {
+        self.copy.fill(self.x.zero_point as u8);
+        if self.copy.is_empty() {
+            for slot in &mut *self.columns {
+                slot[2 * p] = 0;
+                slot[2 * p + 1] = 0;
+            }
         }
     }
 }

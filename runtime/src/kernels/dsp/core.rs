@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code, reason = "assembly")]
 
-use super::{Channels, Dsp, Finish, Slot, Source, Sum, Tile, group};
+use super::{Channels, Dsp, Finish, PIXELS, Rows, Slot, Source, Sum, Tile, group};
 use core::{
     arch::naked_asm,
     cell::Cell,
@@ -46,14 +46,19 @@ fn twice(value: i32) -> u32 {
 
 impl Dsp for Core {
     #[inline]
-    fn widen(source: Source, bytes: &[u8], slots: &mut [Slot], pixel: usize) {
+    fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize) {
         let group = group(source.bits);
-        let slots = &mut slots[..bytes.len() / 4];
-        let (from, to) = (bytes.as_ptr(), slots.as_flattened_mut()[2 * pixel..].as_mut_ptr());
-        let (groups, lift) = (bytes.len() / group, twice(-source.zero_point));
-        if groups == 0 {
-            return;
-        }
+        assert!(pixel < PIXELS && rows.rows > 0 && rows.run >= group);
+        let slots = &mut slots[..((rows.rows - 1) * rows.to_step + rows.run) / 4];
+        let args = Move {
+            from: rows.bytes[..(rows.rows - 1) * rows.step + rows.run].as_ptr(),
+            to: slots.as_flattened_mut()[2 * pixel..].as_mut_ptr().cast(),
+            lift: twice(-source.zero_point),
+            rows: rows.rows,
+            count: rows.run / group,
+            from_skip: rows.step.wrapping_sub(rows.run),
+            to_skip: rows.to_step.wrapping_sub(rows.run) / 4 * size_of::<Slot>(),
+        };
         let widen = match (source.bits, source.signed) {
             (8, true) => widen_8_signed,
             (8, false) => widen_8_unsigned,
@@ -62,9 +67,37 @@ impl Dsp for Core {
             (_, true) => widen_2_signed,
             (_, false) => widen_2_unsigned,
         };
-        // SAFETY: reads `groups` whole groups of `bytes`; writes words `2 * pixel` and the next one (`pixel` is below 4) of
-        // as many slots as those have words, which the slice above has.
-        unsafe { widen(from, to, groups, lift) };
+        // SAFETY: reads whole groups of the rows, which lie in `bytes`; writes words `2 * pixel` and the next one of as many
+        // slots as those have words, which lie in `slots`.
+        unsafe { widen(&args) };
+    }
+
+    #[inline]
+    fn copy(rows: Rows, to: &mut [u8]) {
+        assert!(rows.rows > 0 && rows.run > 0);
+        let args = Move {
+            from: rows.bytes[..(rows.rows - 1) * rows.step + rows.run].as_ptr(),
+            to: to[..(rows.rows - 1) * rows.to_step + rows.run].as_mut_ptr(),
+            lift: 0,
+            rows: rows.rows,
+            count: rows.run,
+            from_skip: rows.step.wrapping_sub(rows.run),
+            to_skip: rows.to_step.wrapping_sub(rows.run),
+        };
+        // SAFETY: the rows lie in `bytes`, and their copies in `to`, by the slices above.
+        unsafe { copy(&args) };
+    }
+
+    #[inline]
+    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]) {
+        let Some(last) = widened.len().checked_sub(1) else { return };
+        let from = bytes[..last * step + 4].as_ptr();
+        let lift = |c: usize| (-zero_points[c]) as u16 as u32 | ((-zero_points[c + 2]) as u32) << 16;
+        let widen = if signed { widen_weights_signed } else { widen_weights_unsigned };
+        // SAFETY: four bytes for each of `widened` lie in `bytes`, by the slice above.
+        unsafe {
+            widen(&Blocks { from, to: widened.as_mut_ptr(), count: widened.len(), step, lifts: [lift(0), lift(1)] })
+        };
     }
 
     #[inline]
@@ -119,13 +152,14 @@ impl Dsp for Core {
 
     #[inline]
     fn channels(channels: &Channels, y: &mut [u8]) {
-        let Channels { taps: [down, right], tap_steps: [row_step, tap_step], step, count, .. } = *channels;
-        assert!(down > 0 && right > 0 && count > 0);
+        let Channels { taps: [down, right], tap_steps: [row_step, tap_step], kernel, step, count, blocks, .. } =
+            *channels;
+        assert!(down > 0 && right > 0 && count > 0 && blocks > 0);
         let last = (count - 1) * step + (down - 1) * row_step + (right - 1) * tap_step;
-        let x = &channels.x[..last + 4];
-        let y = &mut y[..(count - 1) * channels.out_step + 4];
-        let weights = &channels.weights[..(down - 1) * channels.width + right];
-        let tables = 4 * channels.channel..4 * channels.channel + 16;
+        let x = &channels.x[..last + 4 * blocks];
+        let y = &mut y[..(count - 1) * channels.out_step + 4 * blocks];
+        let weights = &channels.weights[..(blocks - 1) * kernel[0] * kernel[1] + (down - 1) * kernel[1] + right];
+        let tables = 4 * channels.channel..4 * channels.channel + 16 * blocks;
         let mut args = Work {
             x: x.as_ptr(),
             step,
@@ -136,8 +170,8 @@ impl Dsp for Core {
             taps: right,
             tap_step,
             weights: weights.as_ptr(),
-            weight_skip: 8 * (channels.width - right),
-            square: u32::from(down == 3 && right == 3 && channels.width == 3),
+            weight_skip: 8 * (kernel[1] - right),
+            square: u32::from(down == 3 && right == 3 && kernel[1] == 3),
             lift: twice(-channels.zero_point),
             bias: channels.bias.bytes()[tables.clone()].as_ptr(),
             multipliers: channels.multipliers.bytes()[tables].as_ptr(),
@@ -145,10 +179,15 @@ impl Dsp for Core {
             y: y.as_mut_ptr(),
             out_step: channels.out_step,
             count,
+            block_weights: 8 * kernel[0] * kernel[1],
+            block_x: 4usize.wrapping_sub(count * step),
+            block_y: 4usize.wrapping_sub(count * channels.out_step),
+            blocks,
         };
         let run = if channels.signed { channels_signed } else { channels_unsigned };
-        // SAFETY: four bytes of every tap of every pixel lie in `x`, four of every output pixel in `y`, a weight for each
-        // tap in `weights`, and four numbers in each table, by the slices above. The args are this function's own.
+        // SAFETY: four bytes of every tap of every pixel and block lie in `x`, four of every output pixel and block in `y`, a
+        // weight for each tap in `weights`, and four numbers for each block in the tables, by the slices above. The args are
+        // this function's own.
         unsafe { run(&mut args) };
     }
 
@@ -432,25 +471,87 @@ tile!(tile_4_unsigned, totals!(), start_packed!("0x000f000f"), "", products!(4),
 tile!(tile_2_signed, totals!(), start_packed!("0x00030003"), "eor r6, r6, #0xaaaaaaaa\n", products!(2), 1);
 tile!(tile_2_unsigned, totals!(), start_packed!("0x00030003"), "", products!(2), 1);
 
-/// A function `(from, to, groups, -zx twice)` that widens groups: `$body` reads from `r0` and writes from `r1` on.
-macro_rules! widen {
+/// Rows that are widened or copied.
+#[repr(C)]
+struct Move {
+    from: *const u8,
+    to: *mut u8,
+    /// `-zx` twice.
+    lift: u32,
+    rows: usize,
+    /// Groups, or bytes, of a row.
+    count: usize,
+    /// From behind a row to the next one.
+    from_skip: usize,
+    to_skip: usize,
+}
+
+/// A function that works row by row and group by group: `$body` reads from `r0`, writes from `r1` on.
+macro_rules! rows {
     ($name:ident, $body:expr) => {
         /// # Safety
-        /// `groups`, at least one, can be read at `from`, and as many groups of one column written at `to`.
+        /// The rows can be read, and written where they are put; there is at least one, with at least one group.
         #[unsafe(naked)]
-        unsafe extern "C" fn $name(from: *const u8, to: *mut u32, groups: usize, lift: u32) {
+        unsafe extern "C" fn $name(args: *const Move) {
             naked_asm!(
-                "push {{r4, r5, r6, r7}}",
+                "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
+                "add r2, r0, #12",
+                "ldm r2, {{r8, r9, r10, r11}}",
+                "ldr r3, [r0, #8]",
+                "ldrd r0, r1, [r0]",
                 "2:",
+                "mov r2, r9",
+                "3:",
                 $body,
                 "subs r2, r2, #1",
+                "bne 3b",
+                "add r0, r0, r10",
+                "add r1, r1, r11",
+                "subs r8, r8, #1",
                 "bne 2b",
-                "pop {{r4, r5, r6, r7}}",
-                "bx lr",
+                "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
+                "/* {slot} */",
                 slot = const size_of::<Slot>(),
             )
         }
     };
+}
+
+/// Copies rows, words first.
+///
+/// # Safety
+/// As for what `rows!` makes.
+#[unsafe(naked)]
+unsafe extern "C" fn copy(args: *const Move) {
+    naked_asm!(
+        "push {{r8, r9, r10, r11}}",
+        "add r2, r0, #12",
+        "ldm r2, {{r8, r9, r10, r11}}",
+        "ldrd r0, r1, [r0]",
+        "2:",
+        "subs r2, r9, #4",
+        "blo 4f",
+        "3:",
+        "ldr r3, [r0], #4",
+        "str r3, [r1], #4",
+        "subs r2, r2, #4",
+        "bhs 3b",
+        "4:",
+        "adds r2, r2, #4",
+        "beq 6f",
+        "5:",
+        "ldrb r3, [r0], #1",
+        "strb r3, [r1], #1",
+        "subs r2, r2, #1",
+        "bne 5b",
+        "6:",
+        "add r0, r0, r10",
+        "add r1, r1, r11",
+        "subs r8, r8, #1",
+        "bne 2b",
+        "pop {{r8, r9, r10, r11}}",
+        "bx lr",
+    )
 }
 
 /// Two words of bytes, half a group apart and at `$offset` in it, become two slots.
@@ -492,12 +593,49 @@ macro_rules! widen_2 {
     };
 }
 
-widen!(widen_8_signed, widen_8!("sxtab16"));
-widen!(widen_8_unsigned, widen_8!("uxtab16"));
-widen!(widen_4_signed, widen_4!("sxtab16"));
-widen!(widen_4_unsigned, widen_4!("uxtab16"));
-widen!(widen_2_signed, widen_2!("sxtab16"));
-widen!(widen_2_unsigned, widen_2!("uxtab16"));
+rows!(widen_8_signed, widen_8!("sxtab16"));
+rows!(widen_8_unsigned, widen_8!("uxtab16"));
+rows!(widen_4_signed, widen_4!("sxtab16"));
+rows!(widen_4_unsigned, widen_4!("uxtab16"));
+rows!(widen_2_signed, widen_2!("sxtab16"));
+rows!(widen_2_unsigned, widen_2!("uxtab16"));
+
+/// Weights that are widened for blocks of four channels.
+#[repr(C)]
+struct Blocks {
+    from: *const u8,
+    to: *mut [u32; 2],
+    count: usize,
+    step: usize,
+    lifts: [u32; 2],
+}
+
+macro_rules! widen_weights {
+    ($name:ident, $extend:literal) => {
+        /// # Safety
+        /// Four bytes at each of the steps can be read, and as many pairs of words written; there is at least one.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(blocks: *const Blocks) {
+            naked_asm!(
+                "push {{r4, r5, r6, r7}}",
+                "ldm r0, {{r0, r1, r2, r3, r4, r5}}",
+                "2:",
+                "ldr r7, [r0]",
+                "add r0, r0, r3",
+                concat!($extend, " r6, r4, r7"),
+                concat!($extend, " r7, r5, r7, ror #8"),
+                "strd r6, r7, [r1], #8",
+                "subs r2, r2, #1",
+                "bne 2b",
+                "pop {{r4, r5, r6, r7}}",
+                "bx lr",
+            )
+        }
+    };
+}
+
+widen_weights!(widen_weights_signed, "sxtab16");
+widen_weights!(widen_weights_unsigned, "uxtab16");
 
 /// What four channels are made of.
 #[repr(C)]
@@ -523,6 +661,13 @@ struct Work {
     y: *mut u8,
     out_step: usize,
     count: usize,
+    /// From the weights of a block to those of the next.
+    block_weights: usize,
+    /// From behind the last pixel of a block to the first of the next.
+    block_x: usize,
+    block_y: usize,
+    /// Blocks still to come.
+    blocks: usize,
 }
 
 /// The products of one tap of four channels: the bytes are in `r8`, the weights in `r9` and `r10`.
@@ -570,14 +715,18 @@ macro_rules! channels {
                 ".fpu fpv4-sp-d16",
                 "push {{r4, r5, r6, r7, r8, r9, r10, r11, lr}}",
                 "mov lr, r0",
-                "ldr r4, [lr, #{bias}]",
-                "ldr r0, [r4]\n ldr r1, [r4, #4]\n ldr r2, [r4, #8]\n ldr r3, [r4, #12]",
-                "vmov s8, s9, r0, r1\n vmov s10, s11, r2, r3",
-                "ldr r4, [lr, #{multipliers}]",
-                "ldr r0, [r4]\n ldr r1, [r4, #4]\n ldr r2, [r4, #8]\n ldr r3, [r4, #12]",
-                "vmov s12, s13, r0, r1\n vmov s14, s15, r2, r3",
                 "ldr r12, [lr, #{lift}]",
                 "ldr r6, [lr, #{tap_step}]",
+                // A block.
+                "7:",
+                "ldrd r4, r5, [lr, #{bias}]",
+                "ldr r0, [r4], #4\n ldr r1, [r4], #4\n ldr r2, [r4], #4\n ldr r3, [r4], #4",
+                "vmov s8, s9, r0, r1\n vmov s10, s11, r2, r3",
+                "ldr r0, [r5], #4\n ldr r1, [r5], #4\n ldr r2, [r5], #4\n ldr r3, [r5], #4",
+                "vmov s12, s13, r0, r1\n vmov s14, s15, r2, r3",
+                "strd r4, r5, [lr, #{bias}]",
+                "ldr r10, [lr, #{count}]",
+                "vmov s7, r10",
                 // A pixel.
                 "2:",
                 "vmov r0, r1, s8, s9\n vmov r2, r3, s10, s11",
@@ -625,13 +774,20 @@ macro_rules! channels {
                 "ldrd r4, r5, [lr, #{x}]",
                 "add r4, r4, r5",
                 "str r4, [lr, #{x}]",
-                "ldr r4, [lr, #{count}]",
+                "vmov r4, s7",
                 "subs r4, r4, #1",
-                "str r4, [lr, #{count}]",
+                "vmov s7, r4",
                 "bne 2b",
+                "ldrd r4, r5, [lr, #{block_x}]",
+                "ldr r7, [lr, #{x}]\n add r7, r7, r4\n str r7, [lr, #{x}]",
+                "ldr r7, [lr, #{y}]\n add r7, r7, r5\n str r7, [lr, #{y}]",
+                "ldr r7, [lr, #{weights}]\n ldr r4, [lr, #{block_weights}]\n add r7, r7, r4\n str r7, [lr, #{weights}]",
+                "ldr r7, [lr, #{blocks}]",
+                "subs r7, r7, #1",
+                "str r7, [lr, #{blocks}]",
+                "bne 7b",
                 "pop {{r4, r5, r6, r7, r8, r9, r10, r11, pc}}",
                 bias = const offset_of!(Work, bias),
-                multipliers = const offset_of!(Work, multipliers),
                 lift = const offset_of!(Work, lift),
                 tap_step = const offset_of!(Work, tap_step),
                 weights = const offset_of!(Work, weights),
@@ -647,6 +803,9 @@ macro_rules! channels {
                 high = const offset_of!(Work, ends.high),
                 y = const offset_of!(Work, y),
                 count = const offset_of!(Work, count),
+                block_x = const offset_of!(Work, block_x),
+                block_weights = const offset_of!(Work, block_weights),
+                blocks = const offset_of!(Work, blocks),
             )
         }
     };

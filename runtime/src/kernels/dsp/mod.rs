@@ -20,7 +20,7 @@ mod words;
 pub(super) use self::core::Core as Instructions;
 #[cfg(not(intact_dsp))]
 pub(super) use model::Model as Instructions;
-pub(super) use words::slots;
+pub(super) use words::words;
 
 use crate::image::{Table, Weights};
 use ::core::{cell::Cell, ops::Range};
@@ -34,6 +34,22 @@ pub(super) type Slot = [u32; 2 * PIXELS];
 /// Elements of a group: those of one word of weights of so many bits.
 pub(super) const fn group(bits: u8) -> usize {
     32 / bits as usize
+}
+
+/// Bytes in rows: each has `run` of them, and `to_step` are the bytes, or elements, from the start of a row to that of the next
+/// where they are put.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    /// From the first row on.
+    pub(super) bytes: &'a [u8],
+    /// At least one.
+    pub(super) rows: usize,
+    /// At least one.
+    pub(super) run: usize,
+    /// Bytes from row to row.
+    pub(super) step: usize,
+    /// Bytes, or elements, from row to row.
+    pub(super) to_step: usize,
 }
 
 /// How bytes become elements of a column.
@@ -73,8 +89,8 @@ pub(super) struct Tile<'a> {
     pub(super) finish: Finish,
 }
 
-/// Four neighbouring channels of a depthwise convolution, for output pixels in one row of the output whose windows have the
-/// same taps inside the image.
+/// Blocks of four neighbouring channels of a depthwise convolution, for output pixels in one row of the output whose windows
+/// have the same taps inside the image.
 #[derive(Clone, Debug)]
 pub(super) struct Channels<'a> {
     /// From the first tap of the first pixel on.
@@ -89,12 +105,14 @@ pub(super) struct Channels<'a> {
     pub(super) taps: [usize; 2],
     /// Bytes from tap to tap: down, right.
     pub(super) tap_steps: [usize; 2],
-    /// `w - zw` of each tap, from the first tap inside the image on: channels 0 and 2, channels 1 and 3.
+    /// `w - zw` of each tap of the first block, from the first tap inside the image on: channels 0 and 2, channels 1 and 3.
     pub(super) weights: &'a [[u32; 2]],
-    /// Taps of the whole window in a row.
-    pub(super) width: usize,
-    /// The first of the four channels, in these tables.
+    /// Taps of the whole window: down, right. So many further on lie the weights of the next block.
+    pub(super) kernel: [usize; 2],
+    /// The first channel, in these tables.
     pub(super) channel: usize,
+    /// Blocks, at least one, each four channels behind the one before.
+    pub(super) blocks: usize,
     /// Biases.
     pub(super) bias: Table<'a>,
     /// Multipliers.
@@ -124,13 +142,19 @@ pub(super) struct Sum {
 
 /// The inner loops.
 pub(super) trait Dsp {
-    /// Fills column `pixel` of `slots` with the elements of `bytes`, whole groups.
-    fn widen(source: Source, bytes: &[u8], slots: &mut [Slot], pixel: usize);
+    /// Fills column `pixel` of `slots` with elements; runs and steps of where they are put are whole groups.
+    fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize);
+
+    /// Copies bytes.
+    fn copy(rows: Rows, to: &mut [u8]);
+
+    /// For each of `widened` four bytes, `step` bytes from those before, less `zero_points`: 0 and 2, 1 and 3.
+    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]);
 
     /// `y[starts[p] + k] = finish(bias[k] + sum (w - zw) * column[p])` for every row `k` and pixel `p`.
     fn tile(tile: &Tile, y: &mut [u8]);
 
-    /// Four channels of `count` output pixels, the first at the start of `y`.
+    /// All blocks of `count` output pixels, the first at the start of `y`.
     fn channels(channels: &Channels, y: &mut [u8]);
 
     /// All three slices have one length, a multiple of 4.

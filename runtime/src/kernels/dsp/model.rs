@@ -1,6 +1,6 @@
 //! What the inner loops compute, in plain Rust: for hosts, where the kernels around them are tested.
 
-use super::{Channels, Dsp, Finish, PIXELS, Slot, Source, Sum, Tile, group};
+use super::{Channels, Dsp, Finish, PIXELS, Rows, Slot, Source, Sum, Tile, group};
 use crate::arith::{Requantize, Requantizer, widen};
 use core::cell::Cell;
 
@@ -24,13 +24,29 @@ impl Finish {
 }
 
 impl Dsp for Model {
-    fn widen(source: Source, bytes: &[u8], slots: &mut [Slot], pixel: usize) {
+    fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize) {
         let half = group(source.bits) / 2;
-        for (group, bytes) in bytes.chunks_exact(2 * half).enumerate() {
-            let value = |i: usize| widen(bytes[i], source.signed) - source.zero_point;
-            for j in 0..half {
-                slots[group * half / 2 + j / 2][2 * pixel + j % 2] = word(value(j), value(j + half));
+        for row in 0..rows.rows {
+            let (bytes, slots) = (&rows.bytes[row * rows.step..][..rows.run], &mut slots[row * rows.to_step / 4..]);
+            for (group, bytes) in bytes.chunks_exact(2 * half).enumerate() {
+                let value = |i: usize| widen(bytes[i], source.signed) - source.zero_point;
+                for j in 0..half {
+                    slots[group * half / 2 + j / 2][2 * pixel + j % 2] = word(value(j), value(j + half));
+                }
             }
+        }
+    }
+
+    fn copy(rows: Rows, to: &mut [u8]) {
+        for row in 0..rows.rows {
+            to[row * rows.to_step..][..rows.run].copy_from_slice(&rows.bytes[row * rows.step..][..rows.run]);
+        }
+    }
+
+    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]) {
+        for (i, words) in widened.iter_mut().enumerate() {
+            let value = |c: usize| widen(bytes[i * step + c], signed) - zero_points[c];
+            *words = [0, 1].map(|c| word(value(c), value(c + 2)));
         }
     }
 
@@ -53,20 +69,20 @@ impl Dsp for Model {
     }
 
     fn channels(channels: &Channels, y: &mut [u8]) {
-        for i in 0..channels.count {
-            for c in 0..4 {
-                let mut acc = channels.bias.i32(channels.channel + c);
-                for r in 0..channels.taps[0] {
-                    for s in 0..channels.taps[1] {
-                        let at = i * channels.step + r * channels.tap_steps[0] + s * channels.tap_steps[1] + c;
-                        let value = widen(channels.x[at], channels.signed) - channels.zero_point;
-                        let weight = halves(channels.weights[r * channels.width + s][c % 2])[c / 2];
-                        acc = acc.wrapping_add(value * weight);
-                    }
+        let window = channels.kernel[0] * channels.kernel[1];
+        for (i, c) in (0..channels.count).flat_map(|i| (0..4 * channels.blocks).map(move |c| (i, c))) {
+            let weights = &channels.weights[c / 4 * window..];
+            let mut acc = channels.bias.i32(channels.channel + c);
+            for r in 0..channels.taps[0] {
+                for s in 0..channels.taps[1] {
+                    let at = i * channels.step + r * channels.tap_steps[0] + s * channels.tap_steps[1] + c;
+                    let value = widen(channels.x[at], channels.signed) - channels.zero_point;
+                    let weight = halves(weights[r * channels.kernel[1] + s][c % 2])[c % 4 / 2];
+                    acc = acc.wrapping_add(value * weight);
                 }
-                let m = channels.multipliers.f32(channels.channel + c);
-                y[i * channels.out_step + c] = channels.finish.apply(acc, m);
             }
+            let m = channels.multipliers.f32(channels.channel + c);
+            y[i * channels.out_step + c] = channels.finish.apply(acc, m);
         }
     }
 

@@ -1,0 +1,96 @@
+//! What the networks of MLPerf Tiny cost on a Cortex-M4: instructions under QEMU, arena, code. Each figure may grow by 1 % over
+//! what `ratchet.json` records, and has to be recorded anew when it falls by more: `INTACT_BLESS=1` writes the file. Every
+//! picture's logits and every op's CRC are those of the host. With `INTACT_KEEP=folder` the flash images are kept there.
+
+mod networks;
+
+use exporter::pipeline::{Options, quantize_network};
+use firmware_sim::{Board, BuildOptions, Firmware, Placement, RunOptions};
+use runtime::kernels::Kernels;
+use runtime::observe::Checksums;
+use runtime::{Image, Session};
+use serde_json::{Map, Value};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+const RATCHET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/microcontroller/ratchet.json");
+
+/// Part of a figure that it may grow or shrink by.
+const TOLERANCE: f64 = 0.01;
+
+/// What one network costs.
+struct Cost {
+    name: String,
+    arena: u64,
+    instructions: u64,
+}
+
+fn measure(network: &exporter::network::Network, bits: u8) -> Cost {
+    let pictures = networks::pictures(network, 3);
+    let quantized = quantize_network(network, &pictures.concat(), &Options::mobile(bits, 8)).unwrap().network;
+    let file = exporter::image::write(&quantized).unwrap();
+    let image = Image::check(&file).unwrap();
+    let name = format!("{} w{bits}a8", network.name);
+    let kept = std::env::var_os("INTACT_KEEP").map(PathBuf::from);
+    let folder = tempfile::tempdir().unwrap();
+    let path = kept.as_deref().unwrap_or(folder.path()).join(format!("{}.intact", name.replace(' ', "-")));
+    exporter::file::write_atomically(&path, &file).unwrap();
+
+    let board = Board::load("mps2-an386").unwrap();
+    let firmware = Firmware::build(&path, &board, Placement::Emulator, &BuildOptions::default())
+        .unwrap_or_else(|error| panic!("{error}"));
+    let options = RunOptions { count: true, count_ops: true, ..RunOptions::default() };
+    let report = firmware.run(&pictures, &options, |_| ControlFlow::Continue(())).unwrap_or_else(|e| panic!("{e}"));
+
+    let mut arena = vec![0; image.arena_bytes()];
+    let mut session = Session::new(image, &mut arena).unwrap().with_kernels(Kernels::Reference);
+    for (picture, found) in pictures.iter().zip(&report.inferences) {
+        let mut crcs = vec![0; image.ops().len()];
+        let logits = session.run_pixels_observed(picture, &mut Checksums::new(&mut crcs)).unwrap().bytes().to_vec();
+        assert_eq!((&found.logits, &found.crcs), (&logits, &crcs), "{name}");
+    }
+    let found = &report.inferences[0];
+    println!("{name}: arena {}, code {}", image.arena_bytes(), report.sections.code);
+    println!("stack {} of {}", report.stack_used, report.stack_size);
+    for (op, instructions) in image.ops().zip(&found.op_instructions) {
+        let per_mac = *instructions as f64 / op.macs().max(1) as f64;
+        let shape = op.output().shape();
+        println!(
+            "{:24} {:18} {shape:?} {:>9} MAC {instructions:>9} {per_mac:.2}",
+            op.name(),
+            op.repr.kind.name(),
+            op.macs()
+        );
+    }
+    Cost { name, arena: image.arena_bytes() as u64, instructions: found.instructions.unwrap() }
+}
+
+#[test]
+fn no_figure_grows() {
+    if std::env::var_os("INTACT_SKIP_EMULATOR").is_some() {
+        println!("skipped: INTACT_SKIP_EMULATOR is set");
+        return;
+    }
+    let resnet8 = networks::resnet8();
+    let costs = [(&resnet8, 8), (&resnet8, 4), (&networks::mobilenet(), 8), (&networks::ds_cnn(), 8)]
+        .map(|(network, bits)| measure(network, bits));
+    let mut figures = Map::new();
+    for Cost { name, arena, instructions } in costs {
+        figures.insert(format!("{name}, instructions"), instructions.into());
+        figures.insert(format!("{name}, arena bytes"), arena.into());
+    }
+    if std::env::var_os("INTACT_BLESS").is_some() {
+        let text = serde_json::to_string_pretty(&figures).unwrap() + "\n";
+        exporter::file::write_atomically(Path::new(RATCHET), text.as_bytes()).unwrap();
+    }
+    let recorded: Map<String, Value> = serde_json::from_slice(&std::fs::read(RATCHET).unwrap()).unwrap();
+    let names: Vec<&String> = recorded.keys().collect();
+    assert_eq!(figures.keys().collect::<Vec<_>>(), names);
+    let off = |(name, found): (&String, &Value)| {
+        let (found, recorded) = (found.as_f64().unwrap(), recorded[name].as_f64().unwrap());
+        let change = found / recorded - 1.0;
+        (change.abs() > TOLERANCE).then(|| format!("{name}: {found}, recorded {recorded} ({:+.1} %)", 100.0 * change))
+    };
+    let off: Vec<String> = figures.iter().filter_map(off).collect();
+    assert!(off.is_empty(), "{}; INTACT_BLESS=1 records what is meant", off.join("; "));
+}
