@@ -9,6 +9,7 @@ use clap::Args;
 use runtime::host::{Executor, Prepared};
 use runtime::image::Image;
 use runtime::observe::Timing;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -25,12 +26,16 @@ pub(crate) struct Arguments {
     /// Kernels: `reference`, `portable` or an instruction set of this machine; the fastest if not given
     #[arg(long, value_name = "NAME")]
     kernels: Option<Executor>,
+
+    /// Threads; more than one help only while they make runs faster, which is measured along the way
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    threads: NonZero<usize>,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let bytes = std::fs::read(&a.model).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
-    let mut network = Prepared::with(image, a.kernels.unwrap_or_else(Executor::best));
+    let mut network = Prepared::with(image, a.kernels.unwrap_or_else(Executor::best)).with_threads(a.threads);
     // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.
     let pixels: Vec<u8> = (0..image.input().len()).map(|i| (i * 97 % 251) as u8).collect();
 
@@ -64,9 +69,13 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         ]);
     }
     print(&format!(
-        "{}: {} runs, one thread, {} kernels\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
+        "{}: {} runs, {}, {} kernels\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
         image.name(),
         times.len(),
+        match network.threads() {
+            1 => "one thread".to_owned(),
+            threads => format!("up to {threads} threads"),
+        },
         network.executor(),
         at(0.5).as_secs_f64() * 1e6,
         at(0.05).as_secs_f64() * 1e6,

@@ -5,16 +5,21 @@
 //! An image has one layout for all targets; this is where a host trades a little time at loading and some memory for speed.
 
 mod isa;
+mod pace;
 mod step;
+mod team;
 
 pub use isa::{Executor, Isa, UnknownExecutor};
 
 use crate::{
     exec::{Output, Run, RunError},
-    image::Image,
+    image::{Image, Op},
     observe::Observer,
 };
-use step::Step;
+use pace::Pace;
+use std::{num::NonZero, time::Instant};
+use step::{PARTS, Step};
+use team::Team;
 
 /// Where arena and scratch start: at a multiple of a cache line.
 const ALIGN: usize = 64;
@@ -27,6 +32,8 @@ pub struct Prepared<'i> {
     steps: Vec<Step>,
     arena: Memory,
     scratch: Memory,
+    /// Helpers, and whether they pay.
+    team: Option<(Team, Pace)>,
 }
 
 impl<'i> Prepared<'i> {
@@ -38,14 +45,35 @@ impl<'i> Prepared<'i> {
     /// With the kernels of `executor`; the integers that come out are the same.
     pub fn with(image: Image<'i>, executor: Executor) -> Self {
         let steps: Vec<Step> = image.ops().map(|op| Step::new(executor, &op)).collect();
-        let scratch = steps.iter().map(Step::memory).max().unwrap_or_default();
-        Self {
+        let mut prepared = Self {
             image,
             executor,
             steps,
             arena: Memory::new(crate::exec::step::arena_bytes(image)),
-            scratch: Memory::new(scratch),
-        }
+            scratch: Memory::new(0),
+            team: None,
+        };
+        prepared.make_scratch(1);
+        prepared
+    }
+
+    /// The same network with so many threads, the calling one included. They wait in the kernel between runs, and are
+    /// only woken as long as runs are faster with them than without; the first few runs and then one in 48 find that out.
+    pub fn with_threads(mut self, threads: NonZero<usize>) -> Self {
+        let threads = threads.get();
+        self.team = (threads > 1).then(|| (Team::new(threads - 1), Pace::default()));
+        self.make_scratch(if threads > 1 { PARTS * threads } else { 1 });
+        self
+    }
+
+    /// Threads that a run may take.
+    pub fn threads(&self) -> usize {
+        self.team.as_ref().map_or(1, |(team, _)| team.threads())
+    }
+
+    fn make_scratch(&mut self, parts: usize) {
+        let most = self.steps.iter().map(Step::memory).max().unwrap_or_default();
+        self.scratch = Memory::new(parts * most.max(1));
     }
 
     /// The image.
@@ -75,9 +103,7 @@ impl<'i> Prepared<'i> {
         pixels: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        let Self { image, steps, arena, scratch, .. } = self;
-        let run = Run { image: *image, arena: arena.bytes() };
-        run.pixels(pixels, observer, |op, arena| steps[op.index].run(op, arena, scratch.bytes()))
+        self.run(observer, |run, observer, step| run.pixels(pixels, observer, step))
     }
 
     /// Runs integers that are already what the input tensor stores, `H W C`.
@@ -97,9 +123,30 @@ impl<'i> Prepared<'i> {
         integers: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        let Self { image, steps, arena, scratch, .. } = self;
+        self.run(observer, |run, observer, step| run.quantized(integers, observer, step))
+    }
+
+    /// A run, begun by `begin`, alone or together.
+    fn run<'s, O: Observer>(
+        &'s mut self,
+        observer: &mut O,
+        begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
+    ) -> Result<Output<'i, 's>, RunError> {
+        let Self { image, steps, arena, scratch, team, .. } = self;
         let run = Run { image: *image, arena: arena.bytes() };
-        run.quantized(integers, observer, |op, arena| steps[op.index].run(op, arena, scratch.bytes()))
+        let scratch = scratch.bytes();
+        let Some((team, pace)) = team else {
+            return begin(run, observer, &mut |op, arena| steps[op.index].run(op, arena, scratch, None));
+        };
+        let together = pace.together();
+        let start = Instant::now();
+        let mut running = together.then(|| team.run());
+        let output = begin(run, observer, &mut |op, arena| {
+            steps[op.index].run(op, arena, scratch, running.as_mut());
+        });
+        drop(running);
+        pace.note(together, start.elapsed());
+        output
     }
 }
 

@@ -20,12 +20,13 @@ fn agree(builder: Builder, draw: &mut Draw) -> Result<(), TestCaseError> {
     let mut session = Session::new(image, &mut arena).unwrap();
     let expected = session.run_quantized(&input).unwrap().bytes();
     for isa in Isa::all() {
-        let mut prepared = Prepared::with(image, Executor::Simd(isa));
+        let threads = NonZero::new(draw.size(1..=3).into()).unwrap();
+        let mut prepared = Prepared::with(image, Executor::Simd(isa)).with_threads(threads);
         // Twice: what a run leaves behind in memory must not matter to the next.
         for _ in 0..2 {
             let found = prepared.run_quantized(&input).unwrap();
             let wrong = found.bytes().iter().zip(expected).position(|(a, b)| a != b);
-            prop_assert_eq!(wrong, None, "{}: first byte that differs", isa.name());
+            prop_assert_eq!(wrong, None, "{}, {} threads: first byte that differs", isa.name(), threads);
         }
     }
     Ok(())

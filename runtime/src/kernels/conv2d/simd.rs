@@ -2,6 +2,8 @@
 //! are read where they lie in the staged image, row of taps by row of taps, and multiplied with weights packed beforehand.
 
 use super::{Conv2d, Input, Output};
+#[cfg(target_arch = "x86_64")]
+use crate::kernels::simd::amx::TILE;
 use crate::kernels::simd::{
     Ends, LANES, Layout, Simd,
     panel::{Panel, Piece, Pixels},
@@ -14,12 +16,14 @@ use core::ops::Range;
 pub(crate) struct Packed {
     stage: Stage,
     panels: Vec<Panel>,
-    /// Rows, pixels in a row of the output; one row where rows follow each other in the input as in the output.
-    out: [usize; 2],
+    /// Pixels in a row of the output.
+    out_w: usize,
+    /// Whether rows follow each other in the input as in the output, and so are one.
+    one_row: bool,
     /// Bytes of input between two rows, two pixels of the output.
     step: [usize; 2],
-    /// Pixels and rows of weights of a tile register; none where they do not pay.
-    tile: Option<[usize; 2]>,
+    /// Rows of weights of a tile register; none where they do not pay.
+    group: Option<usize>,
 }
 
 /// Pixels in a row, and rows of weights, from which on tile registers are faster.
@@ -67,8 +71,7 @@ impl Packed {
             .collect();
         let step = [window.stride[0] * stage.row_bytes(), window.stride[1] * stage.pixel_bytes()];
         let one_row = step[0] == out_w * step[1];
-        let out = if one_row { [1, out_h * out_w] } else { [out_h, out_w] };
-        Self { stage, panels, out, step, tile: tiled.then_some([out[1].min(layout.max_group), group]) }
+        Self { stage, panels, out_w, one_row, step, group: tiled.then_some(group) }
     }
 
     /// Bytes of memory that a run needs.
@@ -76,23 +79,24 @@ impl Packed {
         self.stage.bytes()
     }
 
-    /// Writes the convolution's output.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`.
     #[inline(always)]
-    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, memory: &mut [u8]) {
-        let staged = self.stage.run(x, memory);
+    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, rows: Range<usize>, memory: &mut [u8]) {
+        let staged = self.stage.run(x, self.stage.rows(&rows), memory);
         let (channels, ends) = (y.shape[2], Ends::new(y.zero_point, y.clamp));
+        let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
         #[cfg(target_arch = "x86_64")]
-        let tiles = self.tile.zip(simd.matrix()).map(|([pixels, group], amx)| amx.configure(pixels, group));
+        let tiles = self.group.zip(simd.matrix()).map(|(group, amx)| amx.configure(out[1].min(TILE), group));
         for panel in &self.panels {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &tiles {
                 let mut y = Pixels { bytes: y.bytes, channels, ends };
-                panel.run_tiled(simd, tiles, staged.bytes, self.step, self.out, &mut y);
+                panel.run_tiled(simd, tiles, staged.bytes, self.step, out, &mut y);
                 continue;
             }
-            for (row, bytes) in y.bytes.chunks_exact_mut(self.out[1] * channels).enumerate() {
+            for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels).enumerate() {
                 let x = &staged.bytes[row * self.step[0]..];
-                panel.run(simd, x, self.step[1], self.out[1], &mut Pixels { bytes, channels, ends });
+                panel.run(simd, x, self.step[1], out[1], &mut Pixels { bytes, channels, ends });
             }
         }
     }

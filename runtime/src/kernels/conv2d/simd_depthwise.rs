@@ -9,6 +9,7 @@ use crate::kernels::simd::{
     stage::Stage,
     tile::{Taps, tile_each},
 };
+use core::ops::Range;
 
 /// A depthwise convolution with its weights packed.
 #[derive(Debug)]
@@ -97,11 +98,11 @@ impl Packed {
         self.stage.bytes() + self.lines * self.line * 4
     }
 
-    /// Writes the convolution's output.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`.
     #[inline(always)]
-    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, memory: &mut [u8]) {
+    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, rows: Range<usize>, memory: &mut [u8]) {
         let (stage_memory, lines) = memory.split_at_mut(self.stage.bytes());
-        let staged = self.stage.run(x, stage_memory);
+        let staged = self.stage.run(x, self.stage.rows(&rows), stage_memory);
         let (lines, _) = lines[..self.lines * self.line * 4].as_chunks_mut::<4>();
         let ends = Ends::new(y.zero_point, y.clamp);
         let row_bytes = y.shape[1] * y.shape[2];

@@ -7,6 +7,7 @@ use crate::{
     arith::widen,
     kernels::{Input, Window},
 };
+use core::ops::Range;
 
 /// Bytes behind the last staged one that may be read: runs end on multiples of four bytes, and tile registers are filled
 /// by rows of up to 64.
@@ -22,6 +23,9 @@ pub(crate) struct Stage {
     /// Bytes of a pixel.
     pixel: usize,
     in_place: bool,
+    /// Rows between two rows of the output; rows that one of them reads.
+    stride: usize,
+    reach: usize,
 }
 
 /// Staged inputs.
@@ -53,7 +57,9 @@ impl Stage {
         let fits = window.padding == [0; 2] && size[0] <= h && size[1] <= w;
         let in_place = form == Form::Bytes && !x.signed && fits && whole_runs;
         let size = if in_place { [h, w] } else { size };
-        Self { form, size, padding: window.padding, pixel: channels * form.element_bytes(), in_place }
+        let reach = (window.kernel[0] - 1) * window.dilation[0] + 1;
+        let pixel = channels * form.element_bytes();
+        Self { form, size, padding: window.padding, pixel, in_place, stride: window.stride[0], reach }
     }
 
     /// Bytes of a pixel.
@@ -66,26 +72,31 @@ impl Stage {
         self.size[1] * self.pixel
     }
 
-    /// Bytes of memory that staging takes.
+    /// The staged rows that rows `out` of the output read.
+    pub(crate) const fn rows(&self, out: &Range<usize>) -> Range<usize> {
+        out.start * self.stride..(out.end - 1) * self.stride + self.reach
+    }
+
+    /// Bytes of memory that staging takes at most.
     pub(crate) const fn bytes(&self) -> usize {
         if self.in_place { 0 } else { self.size[0] * self.row_bytes() + SLACK }
     }
 
-    /// Stages `x` into `memory`, which has at least [`Self::bytes`].
+    /// Stages rows `rows` of the padded `x` into `memory`, which has at least [`Self::bytes`].
     #[inline(always)]
-    pub(crate) fn run<'a>(&self, x: &Input<'a>, memory: &'a mut [u8]) -> Staged<'a> {
+    pub(crate) fn run<'a>(&self, x: &Input<'a>, rows: Range<usize>, memory: &'a mut [u8]) -> Staged<'a> {
         if self.in_place {
-            return Staged { bytes: x.bytes };
+            return Staged { bytes: &x.bytes[rows.start * self.row_bytes()..] };
         }
-        let memory = &mut memory[..self.bytes()];
+        let memory = &mut memory[..rows.len() * self.row_bytes() + SLACK];
         match self.form {
-            Form::Bytes if x.signed => self.fill(x, memory, [Staged::padding_byte(x)], |byte| [byte ^ 0x80]),
-            Form::Bytes => self.fill(x, memory, [Staged::padding_byte(x)], |byte| [byte]),
+            Form::Bytes if x.signed => self.fill(x, rows, memory, [Staged::padding_byte(x)], |byte| [byte ^ 0x80]),
+            Form::Bytes => self.fill(x, rows, memory, [Staged::padding_byte(x)], |byte| [byte]),
             Form::Words if x.signed => {
-                self.fill(x, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
+                self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
             }
             Form::Words => {
-                self.fill(x, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
+                self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
             }
         }
         Staged { bytes: memory }
@@ -95,6 +106,7 @@ impl Stage {
     fn fill<const BYTES: usize>(
         &self,
         x: &Input,
+        rows: Range<usize>,
         memory: &mut [u8],
         nothing: [u8; BYTES],
         element: impl Fn(u8) -> [u8; BYTES],
@@ -102,7 +114,7 @@ impl Stage {
         let [h, w, channels] = x.shape;
         let [top, left] = self.padding;
         let inside = w.min(self.size[1].saturating_sub(left)) * channels;
-        for (row, memory) in memory.chunks_exact_mut(self.row_bytes().max(1)).take(self.size[0]).enumerate() {
+        for (row, memory) in rows.zip(memory.chunks_exact_mut(self.row_bytes())) {
             let (memory, _) = memory.as_chunks_mut::<BYTES>();
             let Some(row) = row.checked_sub(top).filter(|&row| row < h) else {
                 memory.fill(nothing);
