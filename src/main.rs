@@ -5,7 +5,9 @@
 //! Exit codes: 0 done, 1 a check failed (a gap over its tolerance, a model over its budget), 2 could not do it.
 
 mod cmd;
+mod foreign;
 mod gap;
+mod integers;
 mod model;
 mod progress;
 mod terminal;

@@ -11,10 +11,13 @@ mod ghn;
 #[cfg(feature = "train")]
 mod graphs;
 mod inspect;
+mod quantize;
 mod run;
+mod sensitivity;
 mod sim;
 #[cfg(feature = "train")]
 mod train;
+mod verify;
 
 use crate::Outcome;
 use anyhow::Result;
@@ -44,6 +47,9 @@ enum Verb {
     #[cfg(feature = "train")]
     Ghn(ghn::Arguments),
     Export(export::Arguments),
+    Quantize(quantize::Arguments),
+    Sensitivity(sensitivity::Arguments),
+    Verify(verify::Arguments),
     Run(run::Arguments),
     Gap(gap::Arguments),
     Sim(sim::Arguments),
@@ -63,6 +69,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         #[cfg(feature = "train")]
         Verb::Ghn(a) => ghn::run(&a),
         Verb::Export(a) => export::run(&a),
+        Verb::Quantize(a) => quantize::run(&a),
+        Verb::Sensitivity(a) => sensitivity::run(&a),
+        Verb::Verify(a) => verify::run(&a),
         Verb::Run(a) => run::run(&a),
         Verb::Gap(a) => gap::run(&a),
         Verb::Sim(a) => sim::run(&a),
