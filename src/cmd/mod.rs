@@ -10,6 +10,8 @@ mod gap;
 mod ghn;
 #[cfg(feature = "train")]
 mod graphs;
+#[cfg(feature = "train")]
+mod init;
 mod inspect;
 mod quantize;
 mod run;
@@ -46,6 +48,8 @@ enum Verb {
     Train(train::Arguments),
     #[cfg(feature = "train")]
     Ghn(ghn::Arguments),
+    #[cfg(feature = "train")]
+    Init(init::Arguments),
     Export(export::Arguments),
     Quantize(quantize::Arguments),
     Sensitivity(sensitivity::Arguments),
@@ -68,6 +72,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<Outcome> {
         Verb::Train(a) => train::run(&a),
         #[cfg(feature = "train")]
         Verb::Ghn(a) => ghn::run(&a),
+        #[cfg(feature = "train")]
+        Verb::Init(a) => init::run(&a),
         Verb::Export(a) => export::run(&a),
         Verb::Quantize(a) => quantize::run(&a),
         Verb::Sensitivity(a) => sensitivity::run(&a),

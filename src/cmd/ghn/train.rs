@@ -23,6 +23,8 @@ enum FallName {
     Step,
     /// Along half a cosine to 0
     Cosine,
+    /// Not at all
+    Constant,
 }
 
 /// What stands for a rounded value in training
@@ -93,9 +95,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     fall: Option<FallName>,
 
+    /// Share that the moving average of the parameters keeps in each step; the average is what is written for use
+    #[arg(long)]
+    average: Option<f32>,
+
     /// Last layers of the decoders begin divided by this
     #[arg(long)]
     damping: Option<f32>,
+
+    /// Longest gradient of one network's own parameters, 0 for any
+    #[arg(long)]
+    clip_network: Option<f32>,
 
     /// Networks to draw from
     #[arg(long)]
@@ -149,6 +159,7 @@ impl Arguments {
                 fall: Fall::Cosine,
                 damping: 5.0,
                 crop: false,
+                average: 0.998,
                 float_until: if self.bits == "all" { 0.5 } else { 0.0 },
                 ..paper
             },
@@ -167,7 +178,10 @@ impl Arguments {
                 None => base.fall,
                 Some(FallName::Step) => Fall::Step,
                 Some(FallName::Cosine) => Fall::Cosine,
+                Some(FallName::Constant) => Fall::Constant,
             },
+            average: self.average.unwrap_or(base.average),
+            clip_network: self.clip_network.unwrap_or(base.clip_network),
             damping: self.damping.unwrap_or(base.damping),
             float_until: self.float_until.unwrap_or(base.float_until),
             rounding: match self.rounding {
@@ -190,11 +204,13 @@ impl Arguments {
         let nets = networks(&self.out.join("train.graphs"), request, recipe.nets)?;
         let device = trainer::device::by_name(&self.device)?;
         let checkpoint = self.out.join("checkpoint.safetensors");
+        let result = self.out.join("ghn.safetensors");
         let run = Run {
             recipe: &recipe,
             data: &data,
             nets: &nets,
             checkpoint: &checkpoint,
+            result: &result,
             every: Duration::from_secs_f64(60.0 * self.checkpoint_every),
             row: 50,
             threads: self.threads,
@@ -236,12 +252,15 @@ impl Arguments {
             return Err(error).with_context(|| log.display().to_string());
         }
         if state.step() < recipe.steps {
-            print(&format!("stopped; the same command goes on from {}\n", checkpoint.display()))?;
+            print(&format!(
+                "stopped; the same command goes on from {}; {} is what it has\n",
+                checkpoint.display(),
+                result.display()
+            ))?;
             return Ok(Outcome::Done);
         }
-        let path = self.out.join("ghn.safetensors");
-        hypernet::save(&path, &state.saved(false))?;
-        print(&format!("wrote {}\nnext: intact ghn eval --ghn {}\n", path.display(), path.display()))?;
+        let result = result.display();
+        print(&format!("wrote {result}\nnext: intact ghn eval --ghn {result}\n"))?;
         Ok(Outcome::Done)
     }
 }

@@ -4,7 +4,7 @@
 //! not finite.
 //!
 //! Tensors are `F32`, named as in the reference implementation, with a prefix for the optimizer's (`adam.mean.`,
-//! `adam.square.`). The metadata has one entry, `intact.hypernetwork`: JSON with `format`, `config` and `state`.
+//! `adam.square.`) and the moving averages (`average.`). The metadata has one entry, `intact.hypernetwork`: JSON with `format`, `config` and `state`.
 
 use super::parameters::{Config, Parameters};
 use exporter::file::{WriteError, write_atomically};
@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
 const KEY: &str = "intact.hypernetwork";
-const MEMORY: [&str; 2] = ["adam.mean.", "adam.square."];
+const MEMORY: [&str; 3] = ["adam.mean.", "adam.square.", "average."];
 
 /// What lies in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Saved {
     /// The hypernetwork.
     pub parameters: Parameters,
-    /// Means of gradients and of their squares, if training is to go on.
-    pub memory: Option<[Parameters; 2]>,
+    /// Means of gradients and of their squares, and moving averages of the parameters, if training is to go on.
+    pub memory: Option<[Parameters; 3]>,
     /// Where it comes from: recipe, data, steps, curve.
     pub state: serde_json::Value,
 }
@@ -134,7 +134,7 @@ fn read(bytes: &[u8]) -> Result<Saved, String> {
     };
     let parameters = part("")?;
     let has_memory = file.names().iter().any(|name| name.starts_with(MEMORY[0]));
-    let memory = if has_memory { Some([part(MEMORY[0])?, part(MEMORY[1])?]) } else { None };
+    let memory = if has_memory { Some([part(MEMORY[0])?, part(MEMORY[1])?, part(MEMORY[2])?]) } else { None };
     if used != file.len() {
         return Err(format!("found {} tensors, expected {used}", file.len()));
     }

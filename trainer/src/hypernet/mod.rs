@@ -16,6 +16,7 @@ mod linear;
 mod parameters;
 mod predict;
 mod setting;
+mod start;
 #[cfg(test)]
 mod tests;
 pub mod train;
@@ -26,3 +27,4 @@ pub use file::{FileError, Saved, load, save};
 pub use parameters::{CHANNELS, Config, Entry, HIDDEN, Parameters};
 pub use predict::{PredictError, Prediction, Tensors, predict};
 pub use setting::{Setting, SettingError};
+pub use start::{Start, StartError};

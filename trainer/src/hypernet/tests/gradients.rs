@@ -128,8 +128,9 @@ fn losses_of_a_meta_batch_by_every_tensor() {
     let values = plain(&data, 0..32, &Preprocessing::of(&data));
     let images = Images { values, shape: [3, 32, 32], labels: data.labels().to_vec() };
     let (p, device) = (parameters(false), Device::flex());
-    let run =
-        |threads: usize, p: &Parameters| gradient(p, &nets, &images, 10, &Workers::new(threads), &device).unwrap();
+    let run = |threads: usize, p: &Parameters| {
+        gradient(p, &nets, &images, 10, f32::INFINITY, &Workers::new(threads), &device).unwrap()
+    };
     let (grad, scores) = run(2, &p);
     assert_eq!((&grad, &scores), (&run(1, &p).0, &run(3, &p).1), "the number of threads does not matter");
     check(&p, &grad, [3e-4, 5e-2, 5e-4], |p| run(2, p).1.iter().map(|score| f64::from(score.loss)).sum::<f64>() / 2.0);

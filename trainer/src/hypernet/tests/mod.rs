@@ -2,3 +2,5 @@
 
 mod golden;
 mod gradients;
+mod start;
+mod training;

@@ -13,6 +13,8 @@ pub enum Fall {
     Step,
     /// Along half a cosine to 0.
     Cosine,
+    /// Not at all: for runs that the average makes usable at any time.
+    Constant,
 }
 
 /// Everything that decides what is learned, data aside.
@@ -41,10 +43,14 @@ pub struct Recipe {
     pub warmup: u64,
     /// How it falls.
     pub fall: Fall,
+    /// Share that the moving average of the parameters keeps in each step, 0 for none. The average is what is shipped.
+    pub average: f32,
     /// Added to the gradient for each unit of a parameter (not decoupled).
     pub weight_decay: f32,
     /// Longest gradient; a longer one is shortened to it.
     pub clip: f32,
+    /// Longest gradient of one network's own parameters, 0 for any; a longer one is shortened to it.
+    pub clip_network: f32,
     /// Last layers of the decoders begin divided by it: 1 as GHN-2, 5 as GHN-3.
     pub damping: f32,
     /// Longest virtual edge.
@@ -74,8 +80,10 @@ impl Recipe {
             rate: 1e-3,
             warmup: 0,
             fall: Fall::Step,
+            average: 0.0,
             weight_decay: 1e-5,
             clip: 5.0,
+            clip_network: 0.0,
             damping: 1.0,
             s_max: 10,
             settings: vec![Setting::FLOAT],
@@ -95,11 +103,18 @@ impl Recipe {
         let warm = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
         let share = step as f64 / self.steps as f64;
         let factor = match self.fall {
+            Fall::Constant => 1.0,
             Fall::Step if share < 0.75 => 1.0,
             Fall::Step => 0.1,
             Fall::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * share).cos()),
         };
         (f64::from(self.rate) * warm * factor) as f32
+    }
+
+    /// What the average keeps in the `steps`th step of the optimizer, counted from 1: less at the start, of which nothing is
+    /// to stay.
+    pub(super) fn keep(&self, steps: u64) -> f32 {
+        self.average.min((steps as f32 - 1.0) / (steps as f32 + 9.0))
     }
 
     /// Bit widths that a step may draw.
@@ -118,6 +133,9 @@ impl Recipe {
                 "found weight decay {} and cut {}, expected 0..1 and 0..0.5",
                 self.weight_decay, self.cut
             ));
+        }
+        if !(0.0..1.0).contains(&self.average) {
+            return Err(format!("share kept by the average: found {}, expected 0 to 1", self.average));
         }
         if !(0.0..=1.0).contains(&self.float_until) {
             return Err(format!("share of float steps: found {}, expected 0 to 1", self.float_until));

@@ -96,7 +96,7 @@ pub enum Event<'a> {
 pub struct State {
     /// The hypernetwork.
     pub parameters: Parameters,
-    memory: [Parameters; 2],
+    memory: [Parameters; 3],
     progress: Progress,
 }
 
@@ -116,6 +116,12 @@ struct Progress {
     rows: Vec<Row>,
 }
 
+impl Progress {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("figures make JSON")
+    }
+}
+
 impl State {
     /// Steps done.
     pub fn step(&self) -> u64 {
@@ -132,10 +138,15 @@ impl State {
         &self.progress.rows
     }
 
-    /// The file's content; without the optimizer's memory it is for use, not for going on.
-    pub fn saved(&self, with_memory: bool) -> Saved {
-        let state = serde_json::to_value(&self.progress).expect("figures make JSON");
-        Saved { parameters: self.parameters.clone(), memory: with_memory.then(|| self.memory.clone()), state }
+    /// For going on.
+    fn saved(&self) -> Saved {
+        let memory = Some(self.memory.clone());
+        Saved { parameters: self.parameters.clone(), memory, state: self.progress.to_json() }
+    }
+
+    /// For use: the average, without the optimizer's memory.
+    pub fn result(&self) -> Saved {
+        Saved { parameters: self.memory[2].clone(), memory: None, state: self.progress.to_json() }
     }
 }
 
@@ -150,6 +161,8 @@ pub struct Run<'a> {
     pub nets: &'a [Architecture],
     /// Where to keep the checkpoint.
     pub checkpoint: &'a Path,
+    /// Where to keep the hypernetwork as it is at the last checkpoint, for use.
+    pub result: &'a Path,
     /// How long between two of them.
     pub every: Duration,
     /// Steps of one row of the log; checkpoints lie between rows.
@@ -186,7 +199,7 @@ impl Run<'_> {
             seconds: 0.0,
             rows: Vec::new(),
         };
-        Ok(State { parameters, memory: [zeros()?, zeros()?], progress })
+        Ok(State { memory: [zeros()?, zeros()?, parameters.clone()], parameters, progress })
     }
 
     /// The run that the checkpoint holds.
@@ -223,6 +236,7 @@ impl Run<'_> {
     /// [`TrainError`].
     pub fn go(&self, state: &mut State, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
         let workers = Workers::new(self.threads);
+        let longest = if self.recipe.clip_network > 0.0 { self.recipe.clip_network } else { f32::INFINITY };
         let preprocessing = Preprocessing::of(self.data);
         let (began, first) = (Instant::now(), state.progress.step);
         let (mut row_began, mut saved) = (Instant::now(), Instant::now());
@@ -235,14 +249,15 @@ impl Run<'_> {
             let images = self.images(step, &preprocessing, &mut shuffled);
             let pairs: Vec<_> = nets.iter().zip(modes).collect();
             let (grad, scores) =
-                gradient(&state.parameters, &pairs, &images, self.recipe.s_max, &workers, self.device)?;
+                gradient(&state.parameters, &pairs, &images, self.recipe.s_max, longest, &workers, self.device)?;
             let norm = grad.norm();
             state.progress.step += 1;
             if norm.is_finite() && scores.iter().all(|score| score.loss.is_finite()) {
                 in_a_row = 0;
                 let shortened = (f64::from(self.recipe.clip) / norm).min(1.0) as f32;
                 state.progress.optimizer += 1;
-                let figures = [shortened, self.recipe.rate_of(step), self.recipe.weight_decay];
+                let keep = self.recipe.keep(state.progress.optimizer);
+                let figures = [shortened, self.recipe.rate_of(step), self.recipe.weight_decay, keep];
                 adam::step(&mut state.parameters, &mut state.memory, &grad, figures, state.progress.optimizer);
                 (length, taken) = (length + norm, taken + 1);
                 for ((_, mode), Score { loss, right }) in pairs.iter().zip(scores) {
@@ -279,7 +294,8 @@ impl Run<'_> {
             state.progress.rows.push(row);
             let stop = self.stop.load(Ordering::Relaxed);
             if last || stop || saved.elapsed() >= self.every {
-                file::save(self.checkpoint, &state.saved(true))?;
+                file::save(self.checkpoint, &state.saved())?;
+                file::save(self.result, &state.result())?;
                 saved = Instant::now();
                 tell(Event::Saved(state.progress.step));
             }

@@ -89,7 +89,9 @@ pub(crate) fn right(logits: &[f32], labels: &[u16]) -> usize {
     logits.chunks_exact(classes).zip(labels).filter(|(row, label)| largest(row) == usize::from(**label)).count()
 }
 
-/// The gradient of the mean loss of all networks by the hypernetwork's parameters.
+/// The gradient of the mean loss of all networks by the hypernetwork's parameters. The gradient of a network's own
+/// parameters is shortened to `longest` first: with BatchNorm it grows with depth, and a few deep networks would otherwise
+/// speak for all. Infinite for the gradient as it is.
 ///
 /// # Errors
 /// [`PredictError`].
@@ -98,6 +100,7 @@ pub fn gradient(
     nets: &[(&Blueprint, Mode)],
     images: &Images,
     s_max: u8,
+    longest: f32,
     workers: &Workers,
     device: &Device,
 ) -> Result<(Parameters, Vec<Score>), PredictError> {
@@ -114,6 +117,10 @@ pub fn gradient(
     found.sort_by_key(|(i, _)| *i);
     let share = 1.0 / nets.len() as f32;
     let (scores, mut gradients): (Vec<Score>, Vec<Tensors>) = found.into_iter().map(|(_, found)| found).unzip();
-    gradients.iter_mut().flatten().flatten().for_each(|g| *g *= share);
+    for gradients in &mut gradients {
+        let length = gradients.iter().flatten().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        let factor = share * (f64::from(longest) / length).min(1.0) as f32;
+        gradients.iter_mut().flatten().for_each(|g| *g *= factor);
+    }
     Ok((prediction.backward(p, &gradients), scores))
 }

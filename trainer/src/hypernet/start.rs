@@ -1,0 +1,113 @@
+//! From a prediction to a network that can be trained on. Enters: a hypernetwork, an architecture, bit widths, training
+//! images. Leaves: a [`Network`] with predicted weights and running statistics. Refused: what cannot be predicted, images
+//! of another size.
+//!
+//! Tensors wider than the hypernetwork predicts repeat their channels, and equal channels would learn the same for ever: a
+//! little noise sets the copies apart. BatchNorm's running statistics are the plain mean over some batches.
+
+use super::parameters::{CHANNELS, Parameters, uniform};
+use super::{PredictError, Setting, predict};
+use crate::data::{order, plain};
+use crate::graph::{Architecture, Blueprint, BuildError, ParameterKind, Task};
+use crate::ops::Statistics;
+use crate::quant::QuantError;
+use crate::run::{Model, Momentum, Pass};
+use burn::tensor::{Device, Tensor, TensorData};
+use exporter::data::Dataset;
+use exporter::network::{Network, NetworkError, Preprocessing};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// Noise on repeated channels, as a share of the tensor's root mean square.
+const NOISE: f32 = 0.02;
+/// Images of one batch of statistics.
+const BATCH: usize = 64;
+
+/// Why there is no start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The arguments make no network.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// It cannot be predicted.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// The prediction makes no network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Statistics are not finite.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+}
+
+/// What a start is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// The hypernetwork.
+    pub parameters: &'a Parameters,
+    /// The network's arguments.
+    pub architecture: &'a Architecture,
+    /// What it will run at.
+    pub setting: Setting,
+    /// Longest virtual edge.
+    pub s_max: u8,
+    /// Training images: their size, classes and pixels decide task, labels and statistics.
+    pub data: &'a Dataset,
+    /// Batches of 64 images that statistics are taken from.
+    pub batches: usize,
+    /// Of the noise and of the choice of images.
+    pub seed: u64,
+}
+
+impl Start<'_> {
+    /// The network, called `name`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn network(&self, name: &str, device: &Device) -> Result<Network, StartError> {
+        let data = self.data;
+        let task = Task { channels: 3, size: data.height(), classes: data.classes().len() };
+        let net = Blueprint::build(self.architecture, task)?;
+        let prediction = predict(self.parameters, &[(&net, self.setting)], self.s_max)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut fill = |i: usize, parameter: &crate::graph::Parameter| {
+            let mut values = prediction.tensors[0][i].clone();
+            if parameter.kind == ParameterKind::Weight {
+                set_apart(&mut values, parameter.shape, &mut rng);
+            }
+            values
+        };
+        let network = net.to_network(name, Preprocessing::of(data), data.classes().to_vec(), &mut fill)?;
+        let mut model = Model::new(network, device)?;
+        let chosen = order(data.len(), self.seed, 0);
+        for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(self.batches).enumerate() {
+            let batch = data.subset(indices.iter().copied());
+            let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);
+            let shape = [batch.len(), 3, data.height(), data.width()];
+            let share = 1.0 / (i + 1) as f32;
+            let pass = Pass {
+                statistics: Statistics::Batch,
+                simulation: None,
+                activations: false,
+                observe: Some(Momentum { statistics: share, ranges: share }),
+            };
+            model.forward(Tensor::from_data(TensorData::new(values, shape), device), &pass, false)?;
+        }
+        Ok(model.to_network(None)?)
+    }
+}
+
+/// Noise on the channels that repeat others.
+fn set_apart(weight: &mut [f32], [k, c, r, s]: [usize; 4], rng: &mut ChaCha8Rng) {
+    if k <= CHANNELS && c <= CHANNELS {
+        return;
+    }
+    let square = weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32;
+    // A uniform distribution as wide as this has a deviation of 1.
+    let width = 12f32.sqrt() * NOISE * square.sqrt();
+    for (i, w) in weight.iter_mut().enumerate() {
+        if i / (c * r * s) >= CHANNELS || i / (r * s) % c >= CHANNELS {
+            *w += width * (uniform(rng) - 0.5);
+        }
+    }
+}
