@@ -13,10 +13,12 @@ fn main() {
     let constants = format!(
         "/// Bytes of the arena.\npub const ARENA_BYTES: usize = {};\n\
          /// Bytes of one picture.\npub const PIXEL_BYTES: usize = {};\n\
-         /// Bytes of the image.\npub const IMAGE_BYTES: usize = {};\n",
+         /// Bytes of the image.\npub const IMAGE_BYTES: usize = {};\n\
+         /// CRC-32 of the image, which has been checked.\npub const IMAGE_CRC: u32 = {};\n",
         image.arena_bytes(),
         image.input().shape().iter().product::<usize>(),
-        bytes.len()
+        bytes.len(),
+        image.crc()
     );
     write(&out.join("sizes.rs"), constants.as_bytes());
     write(&out.join("model.intact"), &bytes);

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::budget::Footprint;
-use object::{Object, ObjectSection, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -12,6 +12,9 @@ use std::path::Path;
 pub struct Sections {
     /// Instructions and vector table.
     pub code: u32,
+    /// Those instructions that are functions of the runtime; the rest is the firmware around it and what both call of the
+    /// compiler's library.
+    pub runtime: u32,
     /// The flash image, rounded up to its alignment of 16.
     pub model: u32,
     /// Other constants.
@@ -68,6 +71,10 @@ impl Sections {
         }
         let (model, arena) = (model.size(), symbol("INTACT_ARENA")?.size());
         let pixels = symbol("INTACT_PIXELS")?.size();
+        // Mangled names hold the path of a function, each part with its length before it.
+        let runtimes = |name: &str| name.contains("7runtime") && !name.contains("15intact_firmware");
+        let functions = file.symbols().filter(|s| s.kind() == SymbolKind::Text && s.name().is_ok_and(runtimes));
+        let runtime = functions.map(|s| s.size()).sum();
         let less = |whole: u64, part: u64, name: &str| {
             whole.checked_sub(part).ok_or_else(|| format!("section {name} has {whole} bytes, what is in it {part}"))
         };
@@ -75,6 +82,7 @@ impl Sections {
         let stack = symbol("_stack_start")?.address().saturating_sub(symbol("_stack_end")?.address());
         Ok(Self {
             code: bytes(section(".vector_table") + section(".text") + section(".gnu.sgstubs"))?,
+            runtime: bytes(runtime)?,
             model: bytes(model)?,
             constants: bytes(less(section(".rodata"), model, ".rodata")?)?,
             initialized: bytes(section(".data"))?,

@@ -94,6 +94,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     }
     rows.push(vec!["stack high-water, bytes".into(), format!("{} of {} reserved", report.stack_used, board.stack)]);
     rows.push(vec!["flash, bytes".into(), thousands(report.sections.flash().into())]);
+    rows.push(vec!["of these the runtime's code".into(), thousands(report.sections.runtime.into())]);
     rows.push(vec!["RAM without stack, bytes".into(), thousands(report.sections.ram().into())]);
     text += &columns(&rows);
     if a.ops && !report.inferences.is_empty() {

@@ -28,6 +28,9 @@ fn assert_within_estimate(firmware: &Firmware) {
         assert!(found <= limit, "{:?}", firmware.sections());
     }
     assert!(found.code > limit.code / 2, "{:?}", firmware.sections());
+    // Kernels of every op and every width of weights; most of the rest is what talks with the host.
+    let runtime = firmware.sections().runtime;
+    assert!(runtime <= 24 * 1024 && runtime > found.code / 2, "{:?}", firmware.sections());
 }
 
 #[test]
@@ -42,6 +45,21 @@ fn every_op_gives_the_bits_of_the_host() {
     let report = expect(run(&firmware, &pictures, &RunOptions { jobs: 2, ..RunOptions::default() }));
     assert_same_bits(&report.inferences, &sample::on_host(&image, &pictures));
     assert!(report.inferences.iter().all(|i| i.instructions.is_none() && i.op_instructions.is_empty()));
+}
+
+/// The assembly of the kernels, where the host has only a model of it.
+#[test]
+fn drawn_ops_give_the_bits_of_the_host() {
+    if !wanted() {
+        return;
+    }
+    for seed in 0..3 {
+        let image = sample::drawn_ops(seed, 120);
+        let firmware = expect(build(&image, "mps2-an386", Placement::Emulator));
+        let pictures = sample::pictures(&image, 4);
+        let report = expect(run(&firmware, &pictures, &RunOptions::default()));
+        assert_same_bits(&report.inferences, &sample::on_host(&image, &pictures));
+    }
 }
 
 #[test]

@@ -33,6 +33,56 @@ pub(crate) fn resnet_sized() -> Vec<u8> {
     net.builder.finish()
 }
 
+/// One op after another with drawn shapes, windows, encodings and weights, each reading any tensor before it: tails of every
+/// length, weights of 8, 4 and 2 bits, groups, zero points at the ends of their limits.
+pub(crate) fn drawn_ops(seed: u64, count: usize) -> Vec<u8> {
+    let mut draw = Draw::new(seed);
+    let mut encodings = vec![draw.encoding(8)];
+    let mut builder = Builder::new([9, 7, 3], encodings[0]);
+    while builder.ops.len() < count {
+        let x = draw.size(0..=encodings.len() as u16 - 1);
+        let ([h, w, c], from) = (builder.tensors[usize::from(x)].shape, encodings[usize::from(x)]);
+        let bits = draw.of(&[8, 8, 8, 4]);
+        let to = draw.encoding(bits);
+        let clamp = draw.clamp(to);
+        let (groups, in_group, out_group) = match draw.int(0..=5) {
+            0 | 1 => (c, 1, 1),
+            2 if c.is_multiple_of(2) => (2, c / 2, draw.size(2..=7)),
+            3 => {
+                let shift = draw.of(&[0, 3, 22, 30]);
+                let multipliers = [draw.int(0..=1 << 22), draw.int(0..=1 << 22)];
+                let y = builder.tensor([h, w, c], to);
+                builder.op(OpKind::Add { multipliers, shift }, &[x.into(), x.into()], y, clamp);
+                encodings.push(to);
+                continue;
+            }
+            _ => (1, c, draw.size(1..=21)),
+        };
+        let mut pair = |range| [draw.size(range), draw.size(1..=4)];
+        let window = WindowRepr {
+            kernel: pair(1..=4),
+            stride: pair(1..=2).map(|stride| stride.min(2)),
+            padding: [pair(0..=2), pair(0..=2)].concat().try_into().unwrap(),
+            dilation: pair(1..=2).map(|dilation| dilation.min(2)),
+        };
+        let out = [0, 1].map(|axis| {
+            let reach = window.dilation[axis] * (window.kernel[axis] - 1) + 1;
+            let size = [h, w][axis] + window.padding[axis] + window.padding[axis + 2];
+            size.checked_sub(reach).map_or(0, |room| room / window.stride[axis] + 1)
+        });
+        // Not so small that nothing is left to read, nor so large that the accumulators could leave i32.
+        if out.iter().any(|&extent| !(3..=16).contains(&extent)) {
+            continue;
+        }
+        let layer =
+            draw.layer(from, (groups * out_group).into(), (window.kernel[0] * window.kernel[1] * in_group).into());
+        let y = builder.tensor([out[0], out[1], groups * out_group], to);
+        builder.conv2d(window, groups, &layer, [x.into(), y], clamp);
+        encodings.push(to);
+    }
+    builder.finish()
+}
+
 /// An image whose arena holds a picture of `side` x `side` RGB and, behind it, the same picture inverted.
 pub(crate) fn large(side: u16) -> Vec<u8> {
     let mut builder = Builder::new([side, side, 3], ENCODING);

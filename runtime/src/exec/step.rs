@@ -16,6 +16,8 @@ use crate::{
 };
 use core::cell::Cell;
 
+/// Runs `op`. Never inlined: it is the runtime's code, and is to be found as such in a linked program.
+#[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     match op.repr.kind {
         OpKind::Conv2d { window, groups, weights } => {

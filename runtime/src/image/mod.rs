@@ -58,8 +58,28 @@ impl<'a> Image<'a> {
     ///
     /// # Errors
     /// The first thing that is wrong.
+    #[inline(never)]
     pub fn check(bytes: &'a [u8]) -> Result<Self, ImageError> {
         check::check(bytes)
+    }
+
+    /// An image that [`check`](Self::check) has accepted before, elsewhere: firmware is built with one file, which is checked
+    /// while it is built, and so need not carry the check. Looks at magic, version, length, contract and the CRC, which must be
+    /// `crc`, the [`Self::crc`] of the image that was checked.
+    ///
+    /// What comes of the CRC of an image that was never checked are panics and wrong integers, nothing worse.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    #[inline(never)]
+    pub fn known(bytes: &'a [u8], crc: u32) -> Result<Self, ImageError> {
+        check::known(bytes, crc)
+    }
+
+    /// The CRC-32 that the file carries, of all its other bytes.
+    pub fn crc(&self) -> u32 {
+        let field = self.bytes[layout::CRC..].first_chunk();
+        u32::from_le_bytes(*field.expect("the file has a header"))
     }
 
     /// The header's fields.

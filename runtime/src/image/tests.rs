@@ -193,3 +193,15 @@ fn images_spoiled_at_random_are_refused_or_run() {
     assert!(ran > 1000, "{ran} ran");
     assert!(faults.len() > 25, "only these faults: {faults:?}");
 }
+
+/// What was checked is known by its CRC: neither another file nor a damaged one passes for it.
+#[test]
+fn a_known_image_is_that_image_alone() {
+    let (mut file, other) = (zoo(), lookup());
+    let crc = Image::check(&file).unwrap().crc();
+    let known = Image::known(&file, crc).unwrap();
+    assert_eq!((known.name(), known.ops().len()), ("drawn by a test", Image::check(&file).unwrap().ops().len()));
+    assert_eq!(Image::known(&other, crc).unwrap_err().fault, Fault::Checksum);
+    file[200] ^= 1;
+    assert_eq!(Image::known(&file, crc).unwrap_err().fault, Fault::Checksum);
+}
