@@ -234,6 +234,11 @@ impl Simd for Amx {
     }
 
     #[inline(always)]
+    fn requantize_four(self, acc: [__m512i; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+        self.0.requantize_four(acc, multipliers, ends)
+    }
+
+    #[inline(always)]
     fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         self.0.interleave(rows, line);
     }

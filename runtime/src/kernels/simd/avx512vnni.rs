@@ -59,6 +59,12 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn requantize_four(self, acc: [__m512i; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+        // SAFETY: the core has AVX-512.
+        unsafe { requantize_four(acc, multipliers, ends) }
+    }
+
+    #[inline(always)]
     fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         let line = line.as_flattened_mut().as_mut_array().expect("64 elements");
         // SAFETY: the core has AVX-512.
@@ -99,6 +105,34 @@ fn requantize(acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANE
     // SAFETY: 16 bytes are written to an array of 16.
     unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), stored) };
     bytes
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn requantize_four([a, b, c, d]: [__m512i; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+    let multipliers = _mm512_castsi512_ps(load(multipliers));
+    let low = _mm512_packs_epi32(rounded(a, multipliers), rounded(b, multipliers));
+    let high = _mm512_packs_epi32(rounded(c, multipliers), rounded(d, multipliers));
+    // Distances from the lower end: packing to bytes cuts off what is below it.
+    let above = _mm512_set1_epi16(ends.above);
+    let packed = _mm512_packus_epi16(_mm512_adds_epi16(low, above), _mm512_adds_epi16(high, above));
+    let stored = _mm512_add_epi8(_mm512_min_epu8(packed, splat(ends.span)), splat(ends.low));
+    // Packing works in quarters of 128 bits: each holds four channels of each pixel.
+    let place = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let stored = _mm512_permutexvar_epi32(place, stored);
+    let mut pixels = [[0; LANES]; 4];
+    // SAFETY: 64 bytes are written to four arrays of 16.
+    unsafe { _mm512_storeu_si512(pixels.as_mut_ptr().cast(), stored) };
+    pixels
+}
+
+/// Scaled and rounded, within i16 or below it: conversion makes the least i32 of what it does not hold.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn rounded(acc: __m512i, multipliers: __m512) -> __m512i {
+    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multipliers);
+    // Rounds as MXCSR says, which Rust keeps at nearest, ties to even.
+    _mm512_cvtps_epi32(_mm512_min_ps(scaled, _mm512_set1_ps(32767.0)))
 }
 
 #[inline]

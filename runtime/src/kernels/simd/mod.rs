@@ -80,12 +80,25 @@ pub(crate) struct Ends {
     pub(crate) clamp: [f32; 2],
     /// `zy`, as it is stored.
     pub(crate) zero_point: u8,
+    /// `zy - lo`.
+    pub(crate) above: i16,
+    /// `hi - lo`.
+    pub(crate) span: u8,
+    /// `lo`, as it is stored.
+    pub(crate) low: u8,
 }
 
 impl Ends {
     /// Of an op that writes with this zero point and clamp.
     pub(crate) fn new(zero_point: i32, clamp: [i32; 2]) -> Self {
-        Self { clamp: clamp.map(|end| (end - zero_point) as f32), zero_point: zero_point as u8 }
+        let [low, high] = clamp;
+        Self {
+            clamp: clamp.map(|end| (end - zero_point) as f32),
+            zero_point: zero_point as u8,
+            above: (zero_point - low) as i16,
+            span: (high - low) as u8,
+            low: low as u8,
+        }
     }
 }
 
@@ -132,6 +145,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// `clamp(RNE(f32(f32(acc) * M)) + zy, lo, hi)` of each lane.
     fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES];
+
+    /// [`Self::requantize`] of four pixels.
+    #[inline(always)]
+    fn requantize_four(self, acc: [Self::Lanes; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+        let [a, b, c, d] = acc;
+        [
+            self.requantize(a, multipliers, ends),
+            self.requantize(b, multipliers, ends),
+            self.requantize(c, multipliers, ends),
+            self.requantize(d, multipliers, ends),
+        ]
+    }
 
     /// Elements of rows below each other side by side: 64 bytes each of four rows of bytes, or of the first two of words.
     ///

@@ -206,7 +206,7 @@ impl Panel {
                 count: self.channels.len(),
                 ends: y.ends,
             };
-            put(simd, sums, multipliers, target);
+            put(simd, &sums, multipliers, target);
         }
     }
 

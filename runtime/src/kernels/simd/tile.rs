@@ -117,6 +117,35 @@ pub(crate) struct Target<'y> {
     pub(crate) ends: Ends,
 }
 
+impl Target<'_> {
+    /// Requantizes and writes the sums of consecutive pixels, for one block of at most [`LANES`] channels.
+    ///
+    /// # Panics
+    /// When they do not all fit.
+    #[inline(always)]
+    fn put<V: Simd, const P: usize>(&mut self, simd: V, first: usize, sums: [V::Lanes; P], multipliers: &[f32; LANES]) {
+        let Self { ref mut y, step, count, ends } = *self;
+        assert!((first + P - 1) * step + count <= y.len() && count <= LANES);
+        let (fours, rest) = sums.as_chunks::<4>();
+        let mut p = first;
+        let mut write = |pixel: [u8; LANES]| {
+            if count == LANES {
+                // SAFETY: `p` is at most `first + P - 1`, and 16 bytes from `p * step` on were asserted to be there.
+                unsafe { y.as_mut_ptr().add(p * step).cast::<[u8; LANES]>().write(pixel) };
+            } else {
+                y[p * step..][..count].copy_from_slice(&pixel[..count]);
+            }
+            p += 1;
+        };
+        for four in fours {
+            simd.requantize_four(*four, multipliers, ends).into_iter().for_each(&mut write);
+        }
+        for sum in rest {
+            write(simd.requantize(*sum, multipliers, ends));
+        }
+    }
+}
+
 /// Requantizes and writes `sums[p][n]`: block `n` of pixel `p`.
 ///
 /// # Panics
@@ -124,24 +153,20 @@ pub(crate) struct Target<'y> {
 #[inline(always)]
 pub(crate) fn put<V: Simd, const P: usize, const N: usize>(
     simd: V,
-    sums: [[V::Lanes; N]; P],
+    sums: &[[V::Lanes; N]; P],
     multipliers: &[[f32; LANES]; N],
     target: Target,
 ) {
     let Target { y, step, count, ends } = target;
-    assert!((P - 1) * step + count <= y.len() && count.div_ceil(LANES) == N);
-    for (p, sums) in sums.into_iter().enumerate() {
-        for (n, (sum, multipliers)) in sums.into_iter().zip(multipliers).enumerate() {
-            let at = p * step + n * LANES;
-            if n < N - 1 || count.is_multiple_of(LANES) {
-                let stored = simd.requantize(sum, multipliers, ends);
-                // SAFETY: the block ends within `count` channels of pixel `p`, which were asserted to be there.
-                unsafe { y.as_mut_ptr().add(at).cast::<[u8; LANES]>().write(stored) };
-            } else {
-                let stored = simd.requantize(sum, multipliers, ends);
-                y[at..][..count % LANES].copy_from_slice(&stored[..count % LANES]);
-            }
+    assert!(count.div_ceil(LANES) == N);
+    for (n, multipliers) in multipliers.iter().enumerate() {
+        let mut block = [sums[0][n]; P];
+        for (block, sums) in block.iter_mut().zip(sums) {
+            *block = sums[n];
         }
+        let first = n * LANES;
+        let mut target = Target { y: &mut y[first..], step, count: LANES.min(count - first), ends };
+        target.put(simd, 0, block, multipliers);
     }
 }
 
@@ -164,28 +189,32 @@ pub(crate) struct Rest<'a> {
 /// # Panics
 /// When inputs or rows are not all there, or the target is too short or wider than a block.
 #[inline(always)]
-pub(crate) fn finish<V: Simd>(simd: V, sums: &[[i32; LANES]], rest: Rest, multipliers: &[f32; LANES], target: Target) {
-    let Target { y, step, count, ends } = target;
-    let Rest { offsets, rows, stride, x, step: x_step } = rest;
-    let last = sums.len() - 1;
-    assert!(last * step + count <= y.len() && count <= LANES);
+pub(crate) fn finish<V: Simd>(
+    simd: V,
+    sums: &[[i32; LANES]],
+    rest: Rest,
+    multipliers: &[f32; LANES],
+    mut target: Target,
+) {
+    let Rest { offsets, rows, stride, x, step } = rest;
     assert!(offsets.is_empty() || (offsets.len() - 1) * stride < rows.len());
-    assert!(offsets.iter().all(|offset| last * x_step + offset + 4 <= x.len()));
-    for (p, sums) in sums.iter().enumerate() {
-        let mut sum = simd.load(sums);
+    assert!(sums.is_empty() || offsets.iter().all(|offset| (sums.len() - 1) * step + offset + 4 <= x.len()));
+    let whole = |p: usize| {
+        let mut sum = simd.load(&sums[p]);
         for (i, offset) in offsets.iter().enumerate() {
             // SAFETY: row and inputs were asserted to be there, for the last row and pixel and so for all.
             let (x, row) = unsafe {
-                (x.as_ptr().add(p * x_step + offset).cast::<[u8; 4]>().read(), &*rows.as_ptr().add(i * stride))
+                (x.as_ptr().add(p * step + offset).cast::<[u8; 4]>().read(), &*rows.as_ptr().add(i * stride))
             };
             sum = simd.dot(sum, x, row);
         }
-        let stored = simd.requantize(sum, multipliers, ends);
-        if count == LANES {
-            // SAFETY: 16 bytes of pixel `p` were asserted to be there.
-            unsafe { y.as_mut_ptr().add(p * step).cast::<[u8; LANES]>().write(stored) };
-        } else {
-            y[p * step..][..count].copy_from_slice(&stored[..count]);
-        }
+        sum
+    };
+    let fours = sums.len() / 4 * 4;
+    for p in (0..fours).step_by(4) {
+        target.put(simd, p, [whole(p), whole(p + 1), whole(p + 2), whole(p + 3)], multipliers);
+    }
+    for p in fours..sums.len() {
+        target.put(simd, p, [whole(p)], multipliers);
     }
 }
