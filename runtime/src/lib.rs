@@ -4,7 +4,9 @@
 //! integers on every core and from every kernel (`docs/arithmetic.md`). *Refused*: bytes that are not a sound image
 //! ([`ImageError`]), an arena that is too small ([`SessionError`]), a picture of another size ([`RunError`]).
 //!
-//! No standard library, no allocation, no dependency, no `unsafe`. [`image`] holds the format, its one check and what
+//! No standard library, no allocation, no dependency; with the feature `std`, `host` runs on a workstation or a Raspberry Pi
+//! with memory of its own, packed weights and vector instructions. `unsafe` is denied but in modules of one instruction set, and
+//! in two of the host's that share memory. [`image`] holds the format, its one check and what
 //! can be read after it; [`arith`] the arithmetic; [`kernels`] the ops; [`exec`] the run; [`observe`] what may watch it.
 //!
 //! ```

@@ -5,16 +5,18 @@
 use crate::kernels::simd::{amx::Amx, avx2::Avx2, avx512vnni::Avx512Vnni};
 use crate::kernels::{
     Kernels,
-    simd::{Kernel, Layout, Simd},
+    simd::{Kernel, Layout, Simd, packed::Packed},
 };
 use std::{fmt, str::FromStr};
 
-/// An instruction set that this machine has: only detection makes one, so that no kernel runs where it cannot.
+/// An instruction set that this machine has: only detection makes one, so that no kernel runs where it cannot. `packed` is
+/// what any core of the target has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Set);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
+    Packed(Packed),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -25,32 +27,34 @@ enum Set {
 
 impl Isa {
     /// Names of all instruction sets there are kernels for, on any machine.
-    pub const NAMES: [&'static str; 3] = ["avx2", "avx512vnni", "amx"];
+    pub const NAMES: [&'static str; 4] = ["packed", "avx2", "avx512vnni", "amx"];
 
     /// The instruction sets of this machine, the slowest first.
     pub fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let sets =
+        let detected =
             [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni), Amx::detect().map(Set::Amx)];
         #[cfg(not(target_arch = "x86_64"))]
-        let sets: [Option<Set>; 0] = [];
-        sets.into_iter().flatten().map(Self).collect()
+        let detected: [Option<Set>; 0] = [];
+        std::iter::once(Set::Packed(Packed)).chain(detected.into_iter().flatten()).map(Self).collect()
     }
 
     /// Its name, one of [`Self::NAMES`].
     pub const fn name(self) -> &'static str {
         match self.0 {
+            Set::Packed(_) => Self::NAMES[0],
             #[cfg(target_arch = "x86_64")]
-            Set::Avx2(_) => Self::NAMES[0],
+            Set::Avx2(_) => Self::NAMES[1],
             #[cfg(target_arch = "x86_64")]
-            Set::Avx512Vnni(_) => Self::NAMES[1],
+            Set::Avx512Vnni(_) => Self::NAMES[2],
             #[cfg(target_arch = "x86_64")]
-            Set::Amx(_) => Self::NAMES[2],
+            Set::Amx(_) => Self::NAMES[3],
         }
     }
 
     pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
+            Set::Packed(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]

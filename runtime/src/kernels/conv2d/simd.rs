@@ -23,6 +23,7 @@ pub(crate) struct Packed {
     /// Bytes of input between two rows, two pixels of the output.
     step: [usize; 2],
     /// Rows of weights of a tile register; none where they do not pay.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86 has tile registers"))]
     group: Option<usize>,
 }
 

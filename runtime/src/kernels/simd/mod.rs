@@ -14,6 +14,7 @@ pub(crate) mod amx;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512vnni;
+pub(crate) mod packed;
 pub(crate) mod panel;
 pub(crate) mod stage;
 pub(crate) mod tile;
@@ -68,13 +69,14 @@ impl Layout {
         #[cfg(target_arch = "x86_64")]
         let max_group = if simd.matrix().is_some() { amx::TILE } else { 1 };
         #[cfg(not(target_arch = "x86_64"))]
-        let max_group = 1;
+        let (max_group, _) = (1, simd);
         Self { form: V::FORM, max_blocks: V::MAX_BLOCKS, max_group }
     }
 }
 
 /// What requantization needs beside the multipliers.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "some of it is for instructions of x86"))]
 pub(crate) struct Ends {
     /// `lo - zy`, `hi - zy`.
     pub(crate) clamp: [f32; 2],

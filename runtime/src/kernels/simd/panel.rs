@@ -5,11 +5,14 @@
 //! asymmetric. What is left over there, `w - zw - clamp(w - zw, -128, 127)`, goes into rows of its own behind the others,
 //! multiplied with the same inputs a second time: a few rows more, and no sums of inputs to correct for zero points.
 
-#[cfg(target_arch = "x86_64")]
-use super::amx::{Product, TILE, Tiles};
 use super::{
     Form, LANES, Row, Simd,
-    tile::{Rest, Run, Runs, Target, finish, put, tile},
+    tile::{Run, Runs, Target, put, tile},
+};
+#[cfg(target_arch = "x86_64")]
+use super::{
+    amx::{Product, TILE, Tiles},
+    tile::{Rest, finish},
 };
 use crate::{
     image::Weights,

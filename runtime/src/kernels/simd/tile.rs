@@ -171,6 +171,7 @@ pub(crate) fn put<V: Simd, const P: usize, const N: usize>(
 }
 
 /// Rows of weights of one block of channels that tile registers leave over.
+#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Rest<'a> {
     /// Where behind a pixel's first byte the inputs of each row start.
@@ -188,6 +189,7 @@ pub(crate) struct Rest<'a> {
 ///
 /// # Panics
 /// When inputs or rows are not all there, or the target is too short or wider than a block.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn finish<V: Simd>(
     simd: V,
