@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The files of `boards/`, in the order in which they are listed.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("stm32f446re.toml", include_str!("../boards/stm32f446re.toml")),
     ("nrf52840.toml", include_str!("../boards/nrf52840.toml")),
     ("mps2-an386.toml", include_str!("../boards/mps2-an386.toml")),
+    ("mps2-an500.toml", include_str!("../boards/mps2-an500.toml")),
 ];
 
 /// A memory of a board.
@@ -192,11 +193,11 @@ mod tests {
     fn an_unknown_board_is_answered_with_the_boards_there_are() {
         assert_eq!(
             Board::load("stm32f446").unwrap_err().to_string(),
-            "unknown board `stm32f446`, did you mean `stm32f446re`? There are: stm32f446re, nrf52840, mps2-an386; or the path of a board's TOML file"
+            "unknown board `stm32f446`, did you mean `stm32f446re`? There are: stm32f446re, nrf52840, mps2-an386, mps2-an500; or the path of a board's TOML file"
         );
         assert_eq!(
             Board::load("esp").unwrap_err().to_string(),
-            "unknown board `esp`. There are: stm32f446re, nrf52840, mps2-an386; or the path of a board's TOML file"
+            "unknown board `esp`. There are: stm32f446re, nrf52840, mps2-an386, mps2-an500; or the path of a board's TOML file"
         );
     }
 

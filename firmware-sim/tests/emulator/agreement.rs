@@ -126,6 +126,21 @@ fn a_network_of_the_usual_size_is_counted_across_wraps() {
     assert_within_estimate(&firmware);
 }
 
+/// The same program on a Cortex-M7: the same bits in the same number of instructions.
+#[test]
+fn a_cortex_m7_does_the_same() {
+    if !wanted() {
+        return;
+    }
+    let image = runtime::testing::zoo();
+    let pictures = sample::pictures(&image, 5);
+    let options = RunOptions { count: true, ..RunOptions::default() };
+    let [m4, m7] = ["mps2-an386", "mps2-an500"]
+        .map(|board| expect(run(&expect(build(&image, board, Placement::Emulator)), &pictures, &options)));
+    assert_same_bits(&m7.inferences, &sample::on_host(&image, &pictures));
+    assert_eq!(m7.inferences, m4.inferences);
+}
+
 #[test]
 fn the_other_toolchain_gives_the_same_bits() {
     if !wanted() {

@@ -109,8 +109,8 @@ impl Dsp for Core {
         let (run, unroll) = match (weights.bits, weights.signed) {
             (8, true) => (tile_8_signed as unsafe extern "C" fn(*mut Args), 4),
             (8, false) => (tile_8_unsigned as _, 4),
-            (4, true) => (tile_4_signed as _, 2),
-            (4, false) => (tile_4_unsigned as _, 2),
+            (4, true) => (tile_4_signed as _, 6),
+            (4, false) => (tile_4_unsigned as _, 6),
             (_, true) => (tile_2_signed as _, 1),
             (_, false) => (tile_2_unsigned as _, 1),
         };
@@ -466,8 +466,8 @@ macro_rules! tile {
 
 tile!(tile_8_signed, nothing!(), start_8!(), "", products!(8, "sxtab16"), 1 2 3 4);
 tile!(tile_8_unsigned, nothing!(), start_8!(), "", products!(8, "uxtab16"), 1 2 3 4);
-tile!(tile_4_signed, totals!(), start_packed!("0x000f000f"), "eor r6, r6, #0x88888888\n", products!(4), 1 2);
-tile!(tile_4_unsigned, totals!(), start_packed!("0x000f000f"), "", products!(4), 1 2);
+tile!(tile_4_signed, totals!(), start_packed!("0x000f000f"), "eor r6, r6, #0x88888888\n", products!(4), 1 2 3 4 5 6);
+tile!(tile_4_unsigned, totals!(), start_packed!("0x000f000f"), "", products!(4), 1 2 3 4 5 6);
 tile!(tile_2_signed, totals!(), start_packed!("0x00030003"), "eor r6, r6, #0xaaaaaaaa\n", products!(2), 1);
 tile!(tile_2_unsigned, totals!(), start_packed!("0x00030003"), "", products!(2), 1);
 
