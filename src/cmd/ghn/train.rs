@@ -70,6 +70,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
+    /// Draw the classifier's layer of that hypernetwork anew: for logits that have stayed on one line
+    #[arg(long, requires = "from")]
+    redraw_classifier: bool,
+
     #[arg(long, value_enum, default_value_t = RecipeName::Quick)]
     recipe: RecipeName,
 
@@ -118,6 +122,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = RoundingName::Nearest)]
     rounding: RoundingName,
 
+    /// Up to so many bits of the weights, noise in any case (0 for never)
+    #[arg(long, default_value_t = 2)]
+    noise_up_to: u8,
+
     /// Share of each weight tensor that its range cuts off at either end (the paper: 0.01 for networks without BatchNorm)
     #[arg(long, default_value_t = 0.0)]
     cut: f32,
@@ -157,7 +165,6 @@ impl Arguments {
                 nets: 50_000,
                 warmup: 200,
                 fall: Fall::Cosine,
-                damping: 5.0,
                 crop: false,
                 average: 0.998,
                 float_until: if self.bits == "all" { 0.5 } else { 0.0 },
@@ -189,6 +196,7 @@ impl Arguments {
                 RoundingName::Noise => Rounding::Noise,
                 RoundingName::NoiseOnWeights => Rounding::NoiseOnWeights,
             },
+            noise_up_to: self.noise_up_to,
             cut: self.cut,
             settings,
             ..base
@@ -223,7 +231,12 @@ impl Arguments {
         } else {
             let from = |path: &PathBuf| -> Result<_> {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Ok((hypernet::load(path)?.parameters, name))
+                let mut parameters = hypernet::load(path)?.parameters;
+                if self.redraw_classifier {
+                    parameters.redraw_classifier(self.seed);
+                    return Ok((parameters, format!("{name}, classifier redrawn")));
+                }
+                Ok((parameters, name))
             };
             run.start(self.from.as_ref().map(from).transpose()?)?
         };

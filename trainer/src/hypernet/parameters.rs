@@ -185,6 +185,19 @@ impl Parameters {
         Ok(new)
     }
 
+    /// Draws the classifier's layer anew, uniform in -1 to 1 without biases.
+    ///
+    /// As GHN-2 starts, predicted classifiers are small and nearly of rank 1. In short runs they stay so: logits then lie on
+    /// one line (animals against vehicles, for CIFAR-10), and so do the features that they train. A classifier that mixes all
+    /// features anew ends that.
+    pub fn redraw_classifier(&mut self, seed: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(u64::MAX);
+        let [weights, biases] = self.pair_mut(slot::CLASS);
+        weights.iter_mut().for_each(|v| *v = 2.0 * uniform(&mut rng) - 1.0);
+        biases.fill(0.0);
+    }
+
     /// The form.
     pub fn config(&self) -> Config {
         self.config

@@ -112,8 +112,8 @@ fn damaged_files_are_refused_with_what_was_found() {
     let end = poisoned.len();
     poisoned[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     assert!(refused(&poisoned).contains("found NaN, expected finite values"));
-    let other = String::from_utf8_lossy(&bytes[..4000]).into_owned();
-    let place = other.find("\\\"format\\\":1").expect("the header names its format") + "\\\"format\\\":".len();
+    let other = String::from_utf8_lossy(&bytes[8..2000]).into_owned();
+    let place = other.find("\\\"format\\\":1").expect("the header names its format") + 8 + "\\\"format\\\":".len();
     let mut newer = bytes.clone();
     newer[place] = b'7';
     let error = refused(&newer);

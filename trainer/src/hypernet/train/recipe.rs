@@ -61,6 +61,8 @@ pub struct Recipe {
     pub float_until: f64,
     /// What stands for a rounded value.
     pub rounding: Rounding,
+    /// Up to so many bits of the weights it is noise that stands for a rounded value (NoiseQuant), as in the paper for W2/A2.
+    pub noise_up_to: u8,
     /// Share of each weight tensor that its range cuts off at either end.
     pub cut: f32,
 }
@@ -89,6 +91,7 @@ impl Recipe {
             settings: vec![Setting::FLOAT],
             float_until: 0.0,
             rounding: Rounding::Nearest,
+            noise_up_to: 2,
             cut: 0.0,
         }
     }
@@ -115,6 +118,11 @@ impl Recipe {
     /// to stay.
     pub(super) fn keep(&self, steps: u64) -> f32 {
         self.average.min((steps as f32 - 1.0) / (steps as f32 + 9.0))
+    }
+
+    /// What stands for a rounded value at these widths.
+    pub(super) fn rounding_of(&self, setting: Setting) -> Rounding {
+        if setting.weights <= self.noise_up_to { Rounding::Noise } else { self.rounding }
     }
 
     /// Bit widths that a step may draw.
