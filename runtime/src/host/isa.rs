@@ -10,7 +10,7 @@ use crate::kernels::{
 use std::{fmt, str::FromStr};
 
 /// An instruction set that this machine has: only detection makes one, so that no kernel runs where it cannot. `packed` is
-/// what any core of the target has.
+/// what any core of the target has: no faster than the portable kernels, it runs the packed ones where nothing else is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Isa(Set);
 
@@ -91,13 +91,16 @@ pub enum Executor {
 impl Executor {
     /// Everything that this machine runs, the slowest first.
     pub fn all() -> Vec<Self> {
-        let plain = [Kernels::Reference, Kernels::Portable].map(Self::Plain);
-        plain.into_iter().chain(Isa::all().into_iter().map(Self::Simd)).collect()
+        let isas = Isa::all();
+        let (packed, detected) = isas.split_at(1);
+        let plain = |kernels| std::iter::once(Self::Plain(kernels));
+        let simd = |isas: &[Isa]| isas.iter().map(|&isa| Self::Simd(isa)).collect::<Vec<_>>();
+        plain(Kernels::Reference).chain(simd(packed)).chain(plain(Kernels::Portable)).chain(simd(detected)).collect()
     }
 
     /// The fastest one.
     pub fn best() -> Self {
-        Isa::all().last().map_or(Self::Plain(Kernels::Portable), |&isa| Self::Simd(isa))
+        Self::all().last().copied().unwrap_or(Self::Plain(Kernels::Portable))
     }
 
     /// Its name.

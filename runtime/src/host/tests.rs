@@ -197,7 +197,7 @@ fn names_and_refusals() {
     let all = Executor::all();
     assert_eq!(all.last(), Some(&Executor::best()));
     let error = "sse9".parse::<Executor>().unwrap_err().to_string();
-    assert!(error.starts_with("there are no kernels `sse9`, expected one of reference, portable"), "{error}");
+    assert!(error.starts_with("there are no kernels `sse9`, expected one of reference, packed, portable"), "{error}");
     for name in Isa::NAMES {
         if !all.iter().any(|executor| executor.name() == name) {
             let error = name.parse::<Executor>().unwrap_err().to_string();
