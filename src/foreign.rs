@@ -258,7 +258,10 @@ mod tests {
         }
         shorten_names(&mut network);
         let nodes: Vec<_> = network.nodes.iter().map(|node| node.name.as_str()).collect();
-        assert_eq!(nodes, ["relu", "model/conv2d_4/Conv2D", "model/conv2d_5/BiasAdd", "block.3/Conv", "relu_2"]);
+        assert_eq!(
+            nodes,
+            ["relu", "model/conv2d_4/Conv2D", "model/conv2d_5/BiasAdd", "features.12/block.3/Conv", "relu_2"]
+        );
         assert!(network.tensors.iter().all(|tensor| tensor.name.len() <= LONGEST_NAME));
         network.check().unwrap();
     }

@@ -9,7 +9,7 @@ use runtime::image::Image;
 /// The class of each picture: the first of its largest logits.
 pub(crate) fn classify(image: &[u8], pixels: &[u8]) -> Result<Vec<usize>> {
     let image = Image::check(image)?;
-    let bytes: usize = image.input().shape().into_iter().map(usize::from).product();
+    let bytes: usize = image.input().shape().into_iter().product();
     pixels
         .par_chunks_exact(bytes)
         .map_init(|| Prepared::new(image), |session, picture| Ok(session.run_pixels(picture)?.argmax()))
