@@ -78,8 +78,10 @@ fn tract_computes_the_operators_of_the_standard() {
 
 #[test]
 fn native_types_are_refused_where_operators_do_not_take_them() {
-    let network = preset_network(2, Preset::Mobile, [4, 4]);
-    let options = WriteOptions { storage: Storage::Native, ..form_options(Preset::Mobile, Form::QOperator) };
-    let found = refusal_of(&network, &options).unwrap();
-    assert!(found.contains("takes bytes only") && found.contains("store it portably"), "{found}");
+    for bits in [[4, 4], [4, 8], [8, 4]] {
+        let network = preset_network(2, Preset::Mobile, bits);
+        let options = WriteOptions { storage: Storage::Native, ..form_options(Preset::Mobile, Form::QOperator) };
+        let found = refusal_of(&network, &options).unwrap();
+        assert!(found.contains("takes bytes only") && found.contains("portably"), "{found}");
+    }
 }

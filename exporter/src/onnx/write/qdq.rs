@@ -8,6 +8,7 @@
 //! otherwise it becomes a Clip of the *integers*, since a float Clip would keep engines from fusing the operator
 //! before it. Clip knows no type below a byte, so that with those a float Clip it is; nothing fuses there anyway.
 
+use super::storage::is_narrow;
 use super::{Form, Rank, Sheet, WriteOptions, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Node, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
@@ -49,13 +50,6 @@ pub(super) struct Value<'n> {
     /// Names of scale and zero point.
     pub(super) scale: String,
     pub(super) zero_point: String,
-}
-
-impl Value<'_> {
-    /// Whether an element is less than a byte.
-    pub(super) fn is_narrow(&self) -> bool {
-        !matches!(self.element, Element::U8 | Element::I8)
-    }
 }
 
 pub(super) struct Writer<'n> {
@@ -163,7 +157,7 @@ impl<'n> Writer<'n> {
 
     /// From floats to the integers of `to`, within its encoding and within the limits.
     fn settle(&mut self, real: &str, to: &Value<'n>, limits: Limits) {
-        if to.is_narrow() {
+        if is_narrow(to.element) {
             let real = match limits {
                 Some((limits, name)) => self.clip_floats(real, to, limits, name),
                 None => real.to_string(),
@@ -196,7 +190,7 @@ impl<'n> Writer<'n> {
         // A Clip is there in any case: without it engines merge the two encodings around DequantizeLinear ->
         // QuantizeLinear into one and so change the values.
         let limits = limits.unwrap_or([output.encoding.qmin(), output.encoding.qmax()]);
-        if input.encoding == output.encoding && !output.is_narrow() {
+        if input.encoding == output.encoding && !is_narrow(output.element) {
             return self.clip(input, output, limits, node);
         }
         let float = self.read(input);

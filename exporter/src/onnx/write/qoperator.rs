@@ -10,6 +10,7 @@
 //! | MaxPool, Flatten | none | the same on integers |
 
 use super::qdq::{Limits, Value, Writer, layer};
+use super::storage::is_narrow;
 use super::{Form, node};
 use crate::network::{Dense, Integers, Node, Op};
 use crate::onnx::WriteError;
@@ -31,9 +32,10 @@ impl<'n> Writer<'n> {
             return Ok(false);
         }
         let Some((op, domain, names)) = self.operator_and_inputs(node, inputs, output)? else { return Ok(false) };
-        if let Some(narrow) = inputs.iter().chain([output]).find(|value| value.is_narrow()) {
-            let reason =
-                format!("{op} takes bytes only, `{}` is {:?}; store it portably", narrow.tensor, narrow.element);
+        let weights = layer(node)?.map(|(integers, _)| ("its weights", self.sheet.storage.weight(&integers.encoding)));
+        let activations = inputs.iter().chain([output]).map(|value| (value.tensor, value.element));
+        if let Some((what, element)) = activations.chain(weights).find(|(_, element)| is_narrow(*element)) {
+            let reason = format!("{op} takes bytes only, {what}: {element:?}; store the file portably");
             return Err(WriteError::Node { node: node.name.clone(), reason });
         }
         let attributes = attributes(&node.op);

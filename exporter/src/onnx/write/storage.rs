@@ -56,6 +56,11 @@ pub(super) fn versions(element: Element) -> (i64, i64) {
     }
 }
 
+/// Whether an element is less than a byte.
+pub(super) fn is_narrow(element: Element) -> bool {
+    versions(element).0 > super::OPSET
+}
+
 fn byte(encoding: &Encoding) -> Element {
     if encoding.signed { Element::I8 } else { Element::U8 }
 }
