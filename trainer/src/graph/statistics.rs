@@ -111,6 +111,9 @@ pub enum SummaryError {
     Arena(usize, ArenaError),
 }
 
+/// Something that is counted of one network.
+type Figure = fn(&Statistics) -> u64;
+
 /// Figures of a set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Summary {
@@ -145,7 +148,7 @@ impl Summary {
         let share = |count: usize| count as f64 / sampled as f64;
         let mut spreads = Vec::new();
         let mut put = |name, values: Vec<f64>| spreads.extend(Spread::of(values).map(|spread| (name, spread)));
-        let figures: [(_, fn(&Statistics) -> u64); 8] = [
+        let figures: [(_, Figure); 8] = [
             ("nodes", |s| s.nodes as u64),
             ("nodes with parameters", |s| s.predicted_nodes as u64),
             ("levels", |s| s.depth as u64),

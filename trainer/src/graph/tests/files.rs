@@ -190,6 +190,15 @@ fn generated_bytes_stay_as_they_are() {
 }
 
 #[test]
+fn the_ten_networks_of_the_recipe_are_those_drawn() {
+    let recipe = include_str!("../../../../docs/recipes/graphs.md");
+    for (i, net) in sampler(Space::Edge, Split::Id, 0).generate(10, &|_| {}).unwrap().0.iter().enumerate() {
+        let row = format!("| {i} | `{}` |", net.to_code().unwrap());
+        assert!(recipe.contains(&row), "{row}");
+    }
+}
+
+#[test]
 fn training_skips_what_is_held_out() {
     let mut sampler = sampler(Space::Mobile, Split::Train, 5);
     let (first, _) = sampler.draw(0).unwrap();

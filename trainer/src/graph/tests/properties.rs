@@ -111,9 +111,9 @@ fn distances(graph: &Graph) -> Vec<Vec<u32>> {
     let mut distance = vec![vec![u32::MAX; n]; n];
     (0..n).for_each(|v| distance[v][v] = 0);
     for &(source, target) in &graph.edges {
-        for u in 0..n {
-            let through = distance[source as usize][u].saturating_add(1);
-            distance[target as usize][u] = distance[target as usize][u].min(through);
+        let through = distance[source as usize].clone();
+        for (shortest, through) in distance[target as usize].iter_mut().zip(through) {
+            *shortest = through.saturating_add(1).min(*shortest);
         }
     }
     distance
