@@ -3,7 +3,8 @@
 //!
 //! `reference.rs` is the plain meaning and stays so; `portable.rs`, where there is one, computes the same integers faster,
 //! on any core. Which of them run is said by [`Kernels`]. `simd.rs` is for hosts: one text for all vector instructions, which
-//! are in `simd/`. A reshape has no kernel: its output is where its input was.
+//! are in `simd/`; `dsp.rs` for cores with the DSP instructions, which are in `dsp/`. A reshape has no kernel: its output is
+//! where its input was.
 //!
 //! Letters: `H W C` height, width, channels of the input; `K` output channels; `R S` height and width of the window.
 
