@@ -108,11 +108,16 @@ impl Table {
                 let cell = self.cells.iter().find(|cell| &&cell.split == split && cell.setting == setting);
                 cells.push(cell.map_or_else(String::new, |cell| {
                     let Summary { mean, error, max } = of(cell);
-                    format!("{mean:.digits$} ± {error:.digits$}; {max:.digits$}")
+                    format!("{} ± {}; {}", figure(mean, digits), figure(error, digits), figure(max, digits))
                 }));
             }
             line(cells);
         }
         text.push('\n');
     }
+}
+
+/// With so many decimals; what has exploded, as at two bits, with its exponent.
+fn figure(v: f64, digits: usize) -> String {
+    if v.abs() < 1e6 { format!("{v:.digits$}") } else { format!("{v:.1e}") }
 }
