@@ -14,7 +14,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
-/// Changes whenever the same request gives other networks than before.
+/// Changes whenever the rules give other networks than before. Where the cap of the arena binds, so does the exporter's
+/// planner.
 pub(super) const GENERATOR: u16 = 1;
 
 /// Draws after which the rules are given up.
