@@ -301,10 +301,9 @@ pub(crate) fn store<V: Simd>(
     }
 }
 
-/// Products that are begun before the first of them is finished. What tiles write is slow to read back at once; meanwhile
-/// they go on.
+/// Products that are begun before the first of them is finished; more made no difference.
 #[cfg(target_arch = "x86_64")]
-const DELAY: usize = 4;
+const DELAY: usize = 1;
 
 /// A product of tiles.
 #[cfg(target_arch = "x86_64")]
