@@ -146,7 +146,8 @@ fn simulation_is_the_exporters() {
             observe(&mut model, x.clone(), simulation);
             let found = logits(&mut model, x, &Pass::deployed(Some(simulation)), false);
             let trained = model.to_network(Some(&simulation)).unwrap();
-            let options = Options { activations: simulation.activations, ranges: None, weights: simulation.weights };
+            let form = Options::mobile(8, 8);
+            let options = Options { activations: simulation.activations, weights: simulation.weights, ..form };
             let quantized = quantize_network(&trained, data.images(), &options).unwrap().network;
             for tensor in &quantized.tensors {
                 let ours = trained.tensors.iter().find(|t| t.name == tensor.name).unwrap();
