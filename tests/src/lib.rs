@@ -1,6 +1,5 @@
 //! What no single crate can prove. Enters: the built binary, real engines, boards. Leaves: verdicts. `tests/tests` holds
-//! journeys (a person's whole task) and bad input; this library holds what they share, and the task runner's tools.
+//! journeys (a person's whole task) and bad input; this library holds what they share.
 
 pub mod command;
 pub mod fixture;
-pub mod tools;

@@ -84,7 +84,7 @@ fn onnx_runtime_gives_the_runtimes_integers() {
     std::fs::write(at("images.raw"), set.images()).unwrap();
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let python = intact_tests::tools::venv(root).join("bin/python");
+    let python = intact_validate::tools::venv(root).join("bin/python");
     assert!(python.exists(), "{} is missing; `cargo validate` installs it", python.display());
     let run = |script: &str, arguments: &[PathBuf]| {
         let script = root.join("tests/python").join(script);

@@ -4,7 +4,7 @@
 //!
 //! `cargo validate NAME...` runs only the named steps; `cargo validate --list` prints them.
 
-use intact_tests::tools::{self, Tool};
+use intact_validate::tools::{self, Tool};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         eprintln!("error: no step `{unknown}`; `cargo validate --list` names them");
         return ExitCode::from(2);
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the package lies in the workspace");
     let steps: Vec<&Step> = STEPS.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|w| w == s.name)).collect();
     // Everything that has to be fetched is fetched first, so that a missing tool does not show after half an hour.
     for tool in steps.iter().flat_map(|s| s.tools) {
