@@ -22,7 +22,7 @@ mod preset;
 mod read;
 mod summary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use error::{Finding, ReadError, WriteError};

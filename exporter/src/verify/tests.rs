@@ -115,18 +115,14 @@ fn an_interpreter_that_is_none_is_named() {
     assert!(text.starts_with("no-such-python: "), "{text}");
 }
 
-/// Runs where `INTACT_PYTHON` names an interpreter with ONNX Runtime.
 #[test]
 fn onnx_runtime_answers_as_the_runtime_does() {
-    let Some(python) = std::env::var_os("INTACT_PYTHON") else {
-        println!("skipped: onnx_runtime_answers_as_the_runtime_does (INTACT_PYTHON is not set)");
-        return;
-    };
+    let Some(python) = crate::onnx::tests::python::interpreter() else { return };
     for seed in 0..4 {
         let (network, bytes, images) = quantized(seed);
         let request = request(&network, &bytes, &images, true);
         let ours = reference(&request).unwrap();
-        let found = compare(&request, &ours, &onnx_runtime(&request, Path::new(&python)).unwrap());
+        let found = compare(&request, &ours, &onnx_runtime(&request, &python).unwrap());
         assert_eq!(found.tapped[0], found.tapped[1]);
         assert!(found.largest <= 2.0, "seed {seed}: {found:?}");
     }

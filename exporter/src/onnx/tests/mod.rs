@@ -7,7 +7,7 @@ mod foreign;
 mod hostile;
 mod onnx_runtime;
 mod presets;
-mod python;
+pub(crate) mod python;
 mod qoperator;
 
 use std::collections::HashMap;
