@@ -1,7 +1,7 @@
 //! One op. Enters: a checked op and the arena. Leaves: the op's output in the arena.
 
 use crate::{
-    arith::AddRescale,
+    arith::{AddRescale, Requantize, Requantizer},
     image::{
         Op, Tensor,
         repr::{OpKind, Span, WindowRepr},
@@ -11,6 +11,7 @@ use crate::{
         add::Add,
         concat::Place,
         conv2d::Conv2d,
+        mul::Mul,
         strips::{Strip, lines},
     },
 };
@@ -43,6 +44,11 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
             kernels::global_average_pool::run(multiplier, x, y);
         }
         OpKind::Add { multipliers, shift } => add(kernels, op, multipliers, shift, arena),
+        OpKind::Mul { multiplier } => mul(op, multiplier, arena),
+        OpKind::Pad { padding } => {
+            let (x, y, _) = apart(op, arena);
+            kernels::pad::run(padding.map(usize::from), x, y);
+        }
         OpKind::Concat { tables } => concat(op, tables, arena),
         OpKind::Lookup { table } => {
             let table = op.byte_table(table).expect("the check has seen 256 bytes");
@@ -138,6 +144,17 @@ fn add(kernels: Kernels, op: &Op, multipliers: [i32; 2], shift: u8, arena: &mut 
     let add = add_constants(op, multipliers, shift);
     let arena = Cell::from_mut(arena).as_slice_of_cells();
     kernels::add::run(kernels, &add, [0, 1].map(|i| cells(arena, &op.input(i))), cells(arena, &op.output()));
+}
+
+fn mul(op: &Op, multiplier: f32, arena: &mut [u8]) {
+    let (inputs, y) = ([op.input(0), op.input(1)], op.output());
+    let mul = Mul {
+        requantizer: Requantizer::new(multiplier, y.repr.zero_point, op.clamp()),
+        zero_points: inputs.map(|x| x.repr.zero_point),
+        signed: inputs.map(|x| x.repr.signed),
+    };
+    let arena = Cell::from_mut(arena).as_slice_of_cells();
+    kernels::mul::run(&mul, inputs.map(|x| cells(arena, &x)), cells(arena, &y));
 }
 
 fn concat(op: &Op, tables: Span, arena: &mut [u8]) {

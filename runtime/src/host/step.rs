@@ -70,7 +70,11 @@ impl Step {
             | OpKind::MaxPool { .. }
             | OpKind::AveragePool { .. }
             | OpKind::GlobalAveragePool { .. } => Self::Vectorized(isa),
-            OpKind::Concat { .. } | OpKind::Lookup { .. } | OpKind::Reshape => Self::Plain(Kernels::Portable),
+            OpKind::Mul { .. }
+            | OpKind::Pad { .. }
+            | OpKind::Concat { .. }
+            | OpKind::Lookup { .. }
+            | OpKind::Reshape => Self::Plain(Kernels::Portable),
         }
     }
 

@@ -177,11 +177,11 @@ fn all_ops_one_after_the_other() {
     let mut draw = Draw::new(3);
     for _ in 0..20 {
         let pixels: Vec<u8> = (0..image.input().len()).map(|_| draw.bits() as u8).collect();
-        let mut expected = [0; 14];
+        let mut expected = [0; 16];
         let mut plain = Prepared::with(image, Executor::Plain(Kernels::Reference));
         plain.run_pixels_observed(&pixels, &mut Checksums::new(&mut expected)).unwrap();
         for executor in Executor::all() {
-            let mut sums = [0; 14];
+            let mut sums = [0; 16];
             let mut prepared = Prepared::with(image, executor);
             prepared.run_pixels_observed(&pixels, &mut Checksums::new(&mut sums)).unwrap();
             assert_eq!(first_difference(&expected, &sums), None, "{executor}");

@@ -22,6 +22,8 @@ const FIELDS: usize = 20;
 const PROVENANCE: usize = 96;
 /// Offset of an op's window.
 const WINDOW: usize = 36;
+/// Offset of the window's padding, which is all that a Pad has of it.
+const PADDING: usize = WINDOW + 8;
 /// Offset of what only this kind of op has.
 const OPERANDS: usize = 60;
 
@@ -203,6 +205,8 @@ impl OpKind {
             Self::Concat { .. } => 7,
             Self::Lookup { .. } => 8,
             Self::Reshape => 9,
+            Self::Mul { .. } => 10,
+            Self::Pad { .. } => 11,
         }
     }
 }
@@ -226,6 +230,9 @@ impl OpRepr {
             w.u16s([groups]);
         } else if let OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } = self.kind {
             emit_window(&mut w, &window);
+        } else if let OpKind::Pad { padding } = self.kind {
+            w.at = PADDING;
+            w.u16s(padding);
         }
         w.at = OPERANDS;
         let (mut bits, mut signed, mut shift) = (0, false, 0);
@@ -239,12 +246,12 @@ impl OpRepr {
             OpKind::AveragePool { multipliers: span, .. }
             | OpKind::Concat { tables: span }
             | OpKind::Lookup { table: span } => w.span(span),
-            OpKind::GlobalAveragePool { multiplier } => w.put(multiplier.to_le_bytes()),
+            OpKind::GlobalAveragePool { multiplier } | OpKind::Mul { multiplier } => w.put(multiplier.to_le_bytes()),
             OpKind::Add { multipliers, shift: by } => {
                 multipliers.into_iter().for_each(|multiplier| w.put(multiplier.to_le_bytes()));
                 shift = by;
             }
-            OpKind::MaxPool { .. } | OpKind::Reshape => {}
+            OpKind::MaxPool { .. } | OpKind::Pad { .. } | OpKind::Reshape => {}
         }
         w.at = 0;
         w.put([self.kind.tag(), bits, u8::from(signed), shift]);
@@ -296,6 +303,8 @@ impl OpRepr {
             6 => OpKind::Add { multipliers: [r.i32(), r.i32()], shift },
             7 => OpKind::Concat { tables: r.span() },
             8 => OpKind::Lookup { table: r.span() },
+            10 => OpKind::Mul { multiplier: r.f32() },
+            11 => OpKind::Pad { padding: window.padding },
             _ => OpKind::Reshape,
         };
         Self { kind, inputs, output, clamp_min, clamp_max, scratch, name }

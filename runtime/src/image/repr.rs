@@ -157,6 +157,16 @@ pub enum OpKind {
         /// `shift` of the contract, 0 to 30.
         shift: u8,
     },
+    /// Product of two tensors; the second may be one pixel for all pixels of the first.
+    Mul {
+        /// `sa * sb / sy`.
+        multiplier: f32,
+    },
+    /// Zeros around height and width.
+    Pad {
+        /// Top, left, bottom, right.
+        padding: [u16; 4],
+    },
     /// Channels one after the other; for each input a 256-byte table, or none.
     Concat {
         /// For each input a [`Span`] (8 bytes), empty for "copy".
@@ -181,6 +191,8 @@ impl OpKind {
             Self::AveragePool { .. } => "AveragePool",
             Self::GlobalAveragePool { .. } => "GlobalAveragePool",
             Self::Add { .. } => "Add",
+            Self::Mul { .. } => "Mul",
+            Self::Pad { .. } => "Pad",
             Self::Concat { .. } => "Concat",
             Self::Lookup { .. } => "Lookup",
             Self::Reshape => "Reshape",

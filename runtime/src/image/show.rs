@@ -163,7 +163,13 @@ fn op(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
         }
         OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => self::window(window, f)?,
         OpKind::Add { multipliers: [a, b], shift } => write!(f, ", ({a} a + {b} b) / 2^{shift}")?,
-        OpKind::GlobalAveragePool { multiplier } => write!(f, ", multiplier {multiplier}")?,
+        OpKind::Pad { padding } => {
+            f.write_str(", padding")?;
+            padding.iter().try_for_each(|padding| write!(f, " {padding}"))?;
+        }
+        OpKind::GlobalAveragePool { multiplier } | OpKind::Mul { multiplier } => {
+            write!(f, ", multiplier {multiplier}")?
+        }
         OpKind::Dense { .. } | OpKind::Concat { .. } | OpKind::Lookup { .. } | OpKind::Reshape => {}
     }
     f.write_char('\n')

@@ -20,6 +20,8 @@ mod dsp;
 pub mod global_average_pool;
 pub mod lookup;
 pub mod max_pool;
+pub mod mul;
+pub mod pad;
 pub(crate) mod scratch;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;

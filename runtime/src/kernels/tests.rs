@@ -356,3 +356,89 @@ fn concats_and_lookups() {
         });
     }
 }
+
+/// By a table of itself, and in place of either; by one pixel: [`gates`].
+#[test]
+fn muls() {
+    for seed in 0..300 {
+        let draw = &mut Draw::new(seed);
+        let [x, gate, y] = [(); 3].map(|()| draw.encoding(8));
+        let shape = [draw.size(1..=5), draw.size(1..=5), draw.size(1..=20)];
+        let (multiplier, clamp) = (draw.real(1e-4, 0.1), draw.clamp(y));
+        let mut builder = Builder::new(shape, x);
+        let table = draw.stored(gate, 256);
+        let span = builder.data(&table);
+        let second = builder.tensor(shape, gate);
+        builder.op(OpKind::Lookup { table: span }, &[0], second, gate.whole());
+        let output = builder.tensor(shape, y);
+        if draw.of(&[false, true]) {
+            builder.tensors[output as usize].offset = builder.tensors[draw.of(&[0, 1])].offset;
+        }
+        builder.op(OpKind::Mul { multiplier }, &[0, second], output, clamp);
+        all_give(builder, x, draw, &format!("{x:?} * {gate:?} = {y:?}, {multiplier}"), |map| {
+            let product = |&value: &i64| {
+                let factor = i64::from(crate::arith::widen(table[value as usize & 255], gate.signed));
+                let acc = (value - i64::from(x.zero_point)) * (factor - i64::from(gate.zero_point));
+                requantize(acc, multiplier, y, clamp)
+            };
+            map.values.iter().map(product).collect()
+        });
+    }
+}
+
+/// Every pixel by the mean of its channel.
+#[test]
+fn gates() {
+    for seed in 0..300 {
+        let draw = &mut Draw::new(seed);
+        let [x, gate, y] = [(); 3].map(|()| draw.encoding(8));
+        let shape = [draw.size(1..=6), draw.size(1..=6), draw.size(1..=9)];
+        let pixels = shape[0] * shape[1];
+        let [mean, multiplier] = [draw.real(0.3, 3.0) / f32::from(pixels), draw.real(1e-4, 0.1)];
+        let clamp = draw.clamp(y);
+        let mut builder = Builder::new(shape, x);
+        let second = builder.tensor([1, 1, shape[2]], gate);
+        builder.op(OpKind::GlobalAveragePool { multiplier: mean }, &[0], second, gate.whole());
+        let output = builder.tensor(shape, y);
+        if draw.of(&[false, true]) {
+            builder.tensors[output as usize].offset = builder.tensors[0].offset;
+        }
+        builder.op(OpKind::Mul { multiplier }, &[0, second], output, clamp);
+        all_give(builder, x, draw, &format!("{shape:?}, {x:?} * {gate:?} = {y:?}, {multiplier}"), |map| {
+            let centred = |[iy, ix]: [usize; 2], c| map.centred(x, iy as i64, ix as i64, c);
+            let places = || positions([shape[0], shape[1]]);
+            let factor = |c| {
+                let sum = places().map(|place| centred(place, c)).sum();
+                requantize(sum, mean, gate, gate.whole()) - i64::from(gate.zero_point)
+            };
+            places()
+                .flat_map(|place| (0..shape[2].into()).map(move |c| (place, c)))
+                .map(|(place, c)| requantize(centred(place, c) * factor(c), multiplier, y, clamp))
+                .collect()
+        });
+    }
+}
+
+#[test]
+fn pads() {
+    for seed in 0..200 {
+        let draw = &mut Draw::new(seed);
+        let x = draw.encoding(8);
+        let shape = [draw.size(1..=5), draw.size(1..=5), draw.size(1..=9)];
+        let padding = [(); 4].map(|()| draw.size(0..=3));
+        let [top, left, bottom, right] = padding;
+        let out = [shape[0] + top + bottom, shape[1] + left + right];
+        let mut builder = Builder::new(shape, x);
+        let output = builder.tensor([out[0], out[1], shape[2]], x);
+        builder.op(OpKind::Pad { padding }, &[0], output, x.whole());
+        all_give(builder, x, draw, &format!("{shape:?}, {padding:?}, {x:?}"), |map| {
+            positions(out)
+                .flat_map(|place| (0..shape[2].into()).map(move |c| (place, c)))
+                .map(|([iy, ix], c)| {
+                    let (iy, ix) = (iy as i64 - i64::from(top), ix as i64 - i64::from(left));
+                    map.centred(x, iy, ix, c) + i64::from(x.zero_point)
+                })
+                .collect()
+        });
+    }
+}

@@ -4,7 +4,7 @@ use super::{Builder, Draw, Encoding, Layer};
 use crate::image::repr::{OpKind, WindowRepr};
 
 /// A 9 x 8 RGB classifier of 5 classes that runs every op, every weight width, grouped and depthwise convolutions, a
-/// concat with and without a table, and an Add and a Lookup that write over their input.
+/// concat with and without a table, a gate, and an Add and a Lookup that write over their input.
 pub fn zoo() -> Vec<u8> {
     zoo_builder().finish()
 }
@@ -68,9 +68,15 @@ pub fn zoo_builder() -> Builder {
     let mean = b.tensor([1, 1, 6], u8s(0));
     b.op(OpKind::GlobalAveragePool { multiplier: 0.083_1 }, &[pointwise], mean, u8s(0).whole());
 
-    let flat = b.tensor([1, 1, half(9) * half(8) * 6], u8s(3));
-    b.tensors[flat as usize].offset = b.tensors[pointwise as usize].offset;
-    b.op(OpKind::Reshape, &[pointwise], flat, u8s(3).whole());
+    // Each channel multiplied by its mean, then a row above and two columns on the right.
+    let gated = b.tensor([half(9), half(8), 6], u8s(9));
+    b.op(OpKind::Mul { multiplier: 0.021_3 }, &[pointwise, mean], gated, [2, 251]);
+    let padded = b.tensor([half(9) + 1, half(8) + 2, 6], u8s(9));
+    b.op(OpKind::Pad { padding: [1, 0, 0, 2] }, &[gated], padded, u8s(9).whole());
+
+    let flat = b.tensor([1, 1, (half(9) + 1) * (half(8) + 2) * 6], u8s(9));
+    b.tensors[flat as usize].offset = b.tensors[padded as usize].offset;
+    b.op(OpKind::Reshape, &[padded], flat, u8s(9).whole());
     let (left, right) = (b.tensor([1, 1, 5], u8s(128)), b.tensor([1, 1, 5], u8s(120)));
     for (x, y) in [(flat, left), (mean, right)] {
         let len = b.tensors[x as usize].bytes as usize;

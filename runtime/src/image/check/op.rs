@@ -26,7 +26,7 @@ impl Checker<'_> {
         self.text(op.repr.name)?;
         self.tensor_index(op.repr.output)?;
         let most = match op.repr.kind {
-            OpKind::Add { .. } => 2..=2,
+            OpKind::Add { .. } | OpKind::Mul { .. } => 2..=2,
             OpKind::Concat { .. } => 1..=MAX_INPUTS.into(),
             _ => 1..=1,
         };
@@ -90,6 +90,24 @@ impl Checker<'_> {
                     self.require(Fault::AddMultiplier, multiplier, 0..=arith::ADD_MULTIPLIER_MAX.into())?;
                 }
                 self.require(Fault::Shift, shift, 0..=arith::ADD_SHIFT_MAX.into())
+            }
+            OpKind::Mul { multiplier } => {
+                self.same_shape(x, y)?;
+                let gate = op.input(1).repr;
+                // A gate is one pixel, whatever the extents of the first input.
+                match gate.shape {
+                    [1, 1, _] => self.require(Fault::OutputShape, y.shape[2], equal(gate.shape[2]))?,
+                    _ => self.same_shape(&gate, y)?,
+                }
+                self.multiplier(multiplier)
+            }
+            OpKind::Pad { padding } => {
+                for axis in [0, 1] {
+                    let extent = [x.shape[axis], padding[axis], padding[axis + 2]].map(i64::from).iter().sum::<i64>();
+                    self.require(Fault::OutputShape, y.shape[axis], equal(extent))?;
+                }
+                self.require(Fault::OutputShape, y.shape[2], equal(x.shape[2]))?;
+                self.copies(op, x, y)
             }
             OpKind::Concat { tables } => self.concat(op, tables, y),
             OpKind::Lookup { table } => {
@@ -226,7 +244,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing; an Add or a
+    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing; an Add, Mul or
     /// Lookup, which work byte by byte, may write over an input of the same place; and what has a window, which works row by
     /// row, may write over its input from far enough below.
     fn regions(&self, op: &Op, y: &TensorRepr) -> Result<(), ImageError> {
@@ -248,7 +266,7 @@ impl Checker<'_> {
             apart(scratch, read)?;
             let over = match op.repr.kind {
                 OpKind::Reshape => true,
-                OpKind::Add { .. } | OpKind::Lookup { .. } => read == written,
+                OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } => read == written,
                 OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
                     u64::from(read.offset) >= u64::from(written.offset) + kernels::lead(&window, &x.repr, y, 1)
                 }

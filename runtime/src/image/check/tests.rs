@@ -163,6 +163,25 @@ const ZOO: &[(Spoil, &str)] = &[
     ),
     (|b| b.tensors[7].shape = [4, 2, 32], "op 6: extent of the output: found 2, expected 4"),
     (|b| b.ops[6].clamp_max = 254, "op 6: end of the clamp: found 254, expected 255"),
+    (
+        |b| b.ops[10].kind = OpKind::Mul { multiplier: f32::INFINITY },
+        "op 10: multiplier (its f32 bits) that is not positive, normal and below 2^31: found 0x7f800000",
+    ),
+    (
+        |b| b.ops[10].kind = OpKind::GlobalAveragePool { multiplier: 1.0 },
+        "op 10: number of inputs: found 2, expected 1",
+    ),
+    (|b| b.tensors[11].shape = [4, 3, 8], "op 10: extent of the output: found 3, expected 4"),
+    (
+        |b| b.tensors[11].offset = b.tensors[10].offset,
+        "op 10: the bytes written overlap the bytes read: offset: found 4208",
+    ),
+    (|b| b.ops[11].kind = OpKind::Pad { padding: [1, 0, 1, 2] }, "op 11: extent of the output: found 5, expected 6"),
+    (
+        |b| b.tensors[12].zero_point = 8,
+        "op 11: encoding of the output, which must equal that of the input: tensor: found 12",
+    ),
+    (|b| b.ops[11].clamp_min = 1, "op 11: end of the clamp: found 1, expected 0"),
 ];
 
 /// Records that the builder cannot write, since they have no meaning: a byte changed afterwards.
@@ -185,7 +204,7 @@ fn every_fault_is_found_and_named() {
         (changed(|_| 85, 1), Place::Header, Fault::Flags),
         (changed(|header| tensors(header) + 32 + 15, 2), Place::Tensor(1), Fault::Flags),
         (changed(|header| ops(header) + 3, 1), Place::Op(0), Fault::Flags),
-        (changed(|header| ops(header) + 96, 10), Place::Op(1), Fault::Kind),
+        (changed(|header| ops(header) + 96, 12), Place::Op(1), Fault::Kind),
         (changed(|header| ops(header) + 96, 0), Place::Op(1), Fault::Kind),
     ] {
         assert_eq!((error.place, error.fault), (place, fault), "{error}");

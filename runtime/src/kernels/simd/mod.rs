@@ -14,6 +14,10 @@ pub(crate) mod amx;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod dotprod;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod packed;
 pub(crate) mod panel;
 pub(crate) mod stage;
@@ -24,7 +28,7 @@ use super::add::simd::{CHUNK, Constants};
 /// Output channels that are worked on together.
 pub(crate) const LANES: usize = 16;
 
-/// Weights of four bytes of input, for [`LANES`] channels: channel by channel, in the order of the input.
+/// Weights of four bytes of input, for [`LANES`] channels, in the order of their [`Form`].
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Row(pub(crate) [u8; 64]);
@@ -32,9 +36,15 @@ pub(crate) struct Row(pub(crate) [u8; 64]);
 /// How elements of input and weights are given to an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Inputs as u8, weights as i8: four to a row.
+    /// Inputs as u8, weights as i8: four to a row, channel by channel.
     Bytes,
-    /// `x - zx` and `w - zw` as i16: two to a row.
+    /// Inputs as i8, weights as i8 but -128: four to a row, channel by channel.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "x86 has no such product"))]
+    Signed,
+    /// The same; the first two of each channel, and then the other two.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "for NEON"))]
+    Pairs,
+    /// `x - zx` and `w - zw` as i16: two to a row, channel by channel.
     Words,
 }
 
@@ -42,8 +52,22 @@ impl Form {
     /// Bytes of an element of input.
     pub(crate) const fn element_bytes(self) -> usize {
         match self {
-            Self::Bytes => 1,
+            Self::Bytes | Self::Signed | Self::Pairs => 1,
             Self::Words => 2,
+        }
+    }
+
+    /// Whether staged bytes have a sign.
+    pub(crate) const fn is_signed(self) -> bool {
+        matches!(self, Self::Signed | Self::Pairs)
+    }
+
+    /// Where element `i` of a channel lies in a row.
+    pub(crate) const fn place(self, lane: usize, i: usize) -> usize {
+        match self {
+            Self::Bytes | Self::Signed => 4 * lane + i,
+            Self::Pairs => i / 2 * 32 + 2 * lane + i % 2,
+            Self::Words => 4 * lane + 2 * i,
         }
     }
 
@@ -141,6 +165,30 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// `acc[k] + sum x[i] * weights[k][i]`, wrapping: the same input for all channels.
     fn dot(self, acc: Self::Lanes, x: [u8; 4], weights: &Row) -> Self::Lanes;
+
+    /// `sums[p][n][k] + sum x[i] * weights[n][k][i]` of as many rows as there are weights for; pixel `p` starts `p * step` bytes
+    /// behind `x`.
+    ///
+    /// # Safety
+    /// Four bytes of each row can be read from each pixel on.
+    #[inline(always)]
+    unsafe fn dot_rows<const P: usize, const N: usize>(
+        self,
+        sums: &mut [[Self::Lanes; N]; P],
+        x: *const u8,
+        step: usize,
+        weights: &[[Row; N]],
+    ) {
+        for (at, row) in weights.iter().enumerate() {
+            for (p, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller has seen to it.
+                let x = unsafe { x.add(4 * at + p * step).cast::<[u8; 4]>().read() };
+                for (sum, row) in sums.iter_mut().zip(row) {
+                    *sum = self.dot(*sum, x, row);
+                }
+            }
+        }
+    }
 
     /// `acc[k] + sum x[k][i] * weights[k][i]`, wrapping: each channel has its own input.
     fn dot_each(self, acc: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes;

@@ -15,6 +15,7 @@ use super::{
     tile::{Rest, finish},
 };
 use crate::{
+    arith::widen,
     image::Weights,
     kernels::Input,
     kernels::simd::{Ends, stage::Staged},
@@ -68,32 +69,36 @@ pub(crate) fn blocks<T: Copy + Default>(channels: Range<usize>, number: impl Fn(
 /// What multiplying with stored inputs, not with `x - zx`, leaves to add: `-zx * sum (w - zw)`, wrapping.
 pub(crate) fn correction(form: Form, x: &Input, weights: impl Iterator<Item = i32>) -> i32 {
     match form {
-        Form::Bytes => {
-            let sum = weights.fold(0i32, i32::wrapping_add);
-            i32::from(Staged::padding_byte(x)).wrapping_mul(sum).wrapping_neg()
-        }
         Form::Words => 0,
+        _ => {
+            let sum = weights.fold(0i32, i32::wrapping_add);
+            widen(Staged::padding_byte(form, x), form.is_signed()).wrapping_mul(sum).wrapping_neg()
+        }
     }
 }
 
 /// Layers of a row: the first is always there.
 pub(crate) const LAYERS: usize = 3;
 
-/// A row of weights `w - zw` (lane, element), and what goes into rows of their own. The rows add up to the weights, each
-/// within `+-255`, so that a third one is rare, but there for 255 itself.
+/// A weight `w - zw` as bytes that add up to it. It lies within `+-255`, so that a third one is rare, but there for 255.
+pub(crate) fn layers(form: Form, weight: i32) -> [i8; LAYERS] {
+    let low = if form.is_signed() { -i8::MAX } else { i8::MIN };
+    let mut rest = weight;
+    [(); LAYERS].map(|()| {
+        let near = rest.clamp(low.into(), i8::MAX.into());
+        rest -= near;
+        near as i8
+    })
+}
+
+/// A row of weights `w - zw` (lane, element), and what goes into rows of their own.
 pub(crate) fn pack(form: Form, weight: impl Fn(usize, usize) -> i32) -> [Row; LAYERS] {
     let mut rows = [Row([0; 64]); LAYERS];
     for (lane, i) in (0..LANES).flat_map(|lane| (0..form.row_elements()).map(move |i| (lane, i))) {
-        let mut rest = weight(lane, i);
+        let (weight, place) = (weight(lane, i), form.place(lane, i));
         match form {
-            Form::Bytes => {
-                for row in &mut rows {
-                    let near = rest.clamp(i8::MIN.into(), i8::MAX.into());
-                    row.0[lane * 4 + i] = near as u8;
-                    rest -= near;
-                }
-            }
-            Form::Words => rows[0].0[lane * 4 + 2 * i..][..2].copy_from_slice(&(rest as i16).to_le_bytes()),
+            Form::Words => rows[0].0[place..][..2].copy_from_slice(&(weight as i16).to_le_bytes()),
+            _ => rows.iter_mut().zip(layers(form, weight)).for_each(|(row, byte)| row.0[place] = byte as u8),
         }
     }
     rows

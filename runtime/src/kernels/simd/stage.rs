@@ -1,6 +1,6 @@
 //! Inputs as the micro-kernel reads them. Enters: a tensor in the arena. Leaves: the same with its padding around it, in the
-//! form that an instruction set wants: u8, with the top bit of signed bytes flipped, or `x - zx` as i16. Where a tensor is
-//! like that already, nothing is copied.
+//! form that an instruction set wants: bytes without or with a sign, the top bit of others flipped, or `x - zx` as i16. Where a
+//! tensor is like that already, nothing is copied.
 
 use super::Form;
 use crate::{
@@ -37,14 +37,14 @@ pub(crate) struct Staged<'a> {
 
 impl Staged<'_> {
     /// The byte that stands for 0.0 among staged bytes.
-    pub(crate) fn padding_byte(x: &Input) -> u8 {
-        x.zero_point as u8 ^ flip(x)
+    pub(crate) const fn padding_byte(form: Form, x: &Input) -> u8 {
+        x.zero_point as u8 ^ flip(form, x)
     }
 }
 
-/// What makes a stored byte unsigned.
-const fn flip(x: &Input) -> u8 {
-    if x.signed { 0x80 } else { 0 }
+/// What gives a stored byte a sign, or takes it.
+const fn flip(form: Form, x: &Input) -> u8 {
+    if x.signed == form.is_signed() { 0 } else { 0x80 }
 }
 
 impl Stage {
@@ -55,7 +55,7 @@ impl Stage {
         let size = [0, 1]
             .map(|axis| (out[axis] - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1);
         let fits = window.padding == [0; 2] && size[0] <= h && size[1] <= w;
-        let in_place = form == Form::Bytes && !x.signed && fits && whole_runs;
+        let in_place = form != Form::Words && flip(form, x) == 0 && fits && whole_runs;
         let size = if in_place { [h, w] } else { size };
         let reach = (window.kernel[0] - 1) * window.dilation[0] + 1;
         let pixel = channels * form.element_bytes();
@@ -90,13 +90,15 @@ impl Stage {
         }
         let memory = &mut memory[..rows.len() * self.row_bytes() + SLACK];
         match self.form {
-            Form::Bytes if x.signed => self.fill(x, rows, memory, [Staged::padding_byte(x)], |byte| [byte ^ 0x80]),
-            Form::Bytes => self.fill(x, rows, memory, [Staged::padding_byte(x)], |byte| [byte]),
             Form::Words if x.signed => {
                 self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
             }
             Form::Words => {
                 self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
+            }
+            form => {
+                let flip = flip(form, x);
+                self.fill(x, rows, memory, [Staged::padding_byte(form, x)], |byte| [byte ^ flip]);
             }
         }
         Staged { bytes: memory }

@@ -51,17 +51,8 @@ pub(crate) fn tile<V: Simd, const P: usize, const N: usize>(
     for run in &runs.runs {
         let rows;
         (rows, weights) = weights.split_at(run.rows);
-        let mut at = run.offset;
-        for row in rows {
-            for (p, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: `at + 4` is at most `reach`, `p` at most `P - 1`, and their bytes were asserted to be there.
-                let x = unsafe { x.as_ptr().add(at + p * step).cast::<[u8; 4]>().read() };
-                for (sum, row) in sums.iter_mut().zip(row) {
-                    *sum = simd.dot(*sum, x, row);
-                }
-            }
-            at += 4;
-        }
+        // SAFETY: the run ends at `reach` at most and `p` is at most `P - 1`; their bytes were asserted to be there.
+        unsafe { simd.dot_rows(&mut sums, x.as_ptr().add(run.offset), step, rows) };
     }
     sums
 }
