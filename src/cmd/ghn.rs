@@ -5,8 +5,8 @@ mod train;
 
 use crate::Outcome;
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use trainer::hypernet::Setting;
+use clap::{Args, Subcommand, ValueEnum};
+use trainer::hypernet::{Normalization, Ranges, Setting};
 
 /// Train a hypernetwork that predicts the weights of networks it has never seen, and try it out
 #[derive(Args)]
@@ -19,6 +19,49 @@ pub(crate) struct Arguments {
 enum Verb {
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
+}
+
+/// Where BatchNorm stands in networks with quantized weights
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NormalizationName {
+    /// Folded into the weights before they are quantized, as in the paper
+    Folded,
+    /// Behind the convolution, as each channel's multiplier and bias of the accumulator
+    Accumulator,
+}
+
+impl From<NormalizationName> for Normalization {
+    fn from(name: NormalizationName) -> Self {
+        match name {
+            NormalizationName::Folded => Self::Folded,
+            NormalizationName::Accumulator => Self::Accumulator,
+        }
+    }
+}
+
+/// How networks are quantized
+#[derive(Args)]
+struct FormArguments {
+    /// Share of each weight tensor that its range cuts off at either end (the paper: 0.01 for networks without BatchNorm)
+    #[arg(long, default_value_t = 0.0)]
+    cut: f32,
+
+    /// Share of each tensor of activations that its range cuts off at either end
+    #[arg(long, default_value_t = 0.0)]
+    cut_activations: f32,
+
+    /// Tensors of more bits keep their absolute range
+    #[arg(long, default_value_t = 8)]
+    cut_up_to: u8,
+
+    #[arg(long, value_enum, default_value_t = NormalizationName::Folded)]
+    batch_norm: NormalizationName,
+}
+
+impl FormArguments {
+    fn ranges(&self) -> Ranges {
+        Ranges { weights: self.cut, activations: self.cut_activations, up_to: self.cut_up_to }
+    }
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {

@@ -2,6 +2,7 @@
 //! and the tables of the paper as text, Markdown and JSON. Refused: a folder with the scores of another hypernetwork or under
 //! other conditions.
 
+use super::FormArguments;
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::terminal::print;
@@ -16,7 +17,7 @@ use std::sync::Mutex;
 use trainer::eval::{Images, Score, Table, Test, network};
 use trainer::graph::{Blueprint, Request, Sampler, Space, Split, Task};
 use trainer::hypernet::train::Workers;
-use trainer::hypernet::{self, Parameters, Setting};
+use trainer::hypernet::{self, Normalization, Parameters, Ranges, Setting};
 
 /// Test a hypernetwork on networks it has never seen, which are not trained
 #[derive(Args)]
@@ -49,9 +50,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 64)]
     batch: usize,
 
-    /// Share of each weight tensor that its range cuts off at either end
-    #[arg(long, default_value_t = 0.0)]
-    cut: f32,
+    #[command(flatten)]
+    form: FormArguments,
 
     #[command(flatten)]
     data: DataArguments,
@@ -82,7 +82,8 @@ struct Conditions {
     bits: Vec<Setting>,
     images: usize,
     batch: usize,
-    cut: f32,
+    ranges: Ranges,
+    normalization: Normalization,
     seed: u64,
     /// Hash of the test images.
     data: String,
@@ -109,7 +110,8 @@ impl Arguments {
             bits: settings.clone(),
             images: self.images.min(data.len()),
             batch: self.batch,
-            cut: self.cut,
+            ranges: self.form.ranges(),
+            normalization: self.form.batch_norm.into(),
             seed: self.seed,
             data: data.content_hash(),
         };
@@ -164,8 +166,16 @@ impl Arguments {
 
     fn scores(&self, p: &Parameters, net: &Blueprint, settings: &[Setting], images: &Images) -> Result<Vec<Score>> {
         let device = trainer::device::by_name(&self.device)?;
-        let (cut, batch) = (self.cut, self.batch);
-        Ok(network(p, net, &Test { settings, cut, s_max: 10, images, batch, device: &device })?)
+        let test = Test {
+            settings,
+            ranges: self.form.ranges(),
+            normalization: self.form.batch_norm.into(),
+            s_max: 10,
+            images,
+            batch: self.batch,
+            device: &device,
+        };
+        Ok(network(p, net, &test)?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `intact ghn train`. Enters: a design space, a data set, a recipe. Leaves: a folder with the run's checkpoint, its log and the
 //! hypernetwork. Refused: recipes out of range, a folder whose run has another recipe or other images.
 
+use super::FormArguments;
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::progress::duration;
@@ -126,9 +127,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2)]
     noise_up_to: u8,
 
-    /// Share of each weight tensor that its range cuts off at either end (the paper: 0.01 for networks without BatchNorm)
-    #[arg(long, default_value_t = 0.0)]
-    cut: f32,
+    #[command(flatten)]
+    form: FormArguments,
 
     /// Only networks without BatchNorm
     #[arg(long)]
@@ -197,7 +197,8 @@ impl Arguments {
                 RoundingName::NoiseOnWeights => Rounding::NoiseOnWeights,
             },
             noise_up_to: self.noise_up_to,
-            cut: self.cut,
+            normalization: self.form.batch_norm.into(),
+            ranges: self.form.ranges(),
             settings,
             ..base
         })

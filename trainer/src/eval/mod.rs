@@ -11,7 +11,9 @@ mod tests;
 
 use crate::data::{order, plain};
 use crate::graph::Blueprint;
-use crate::hypernet::{Leaves, Mode, Parameters, PredictError, Setting, Tensors, logits, predict};
+use crate::hypernet::{
+    Leaves, Mode, Normalization, Parameters, PredictError, Ranges, Setting, Tensors, logits, predict,
+};
 use burn::tensor::{Device, Tensor, TensorData};
 use exporter::data::Dataset;
 use exporter::network::Preprocessing;
@@ -76,8 +78,10 @@ impl Score {
 pub struct Test<'a> {
     /// Bit widths.
     pub settings: &'a [Setting],
-    /// Share of each weight tensor that its range cuts off at either end.
-    pub cut: f32,
+    /// Ranges of tensors.
+    pub ranges: Ranges,
+    /// Where BatchNorm stands in networks with quantized weights.
+    pub normalization: Normalization,
     /// Longest virtual edge.
     pub s_max: u8,
     /// What they are shown.
@@ -98,7 +102,7 @@ pub fn network(p: &Parameters, net: &Blueprint, test: &Test<'_>) -> Result<Vec<S
     for &setting in test.settings {
         let prediction = predict(p, &[(net, setting)], test.s_max)?;
         let run = |setting: Setting| {
-            let mode = Mode { cut: test.cut, ..Mode::test(setting) };
+            let mode = Mode { ranges: test.ranges, normalization: test.normalization, ..Mode::test(setting) };
             test.logits(net, &prediction.tensors[0], mode)
         };
         // Without bit widths in the graph all settings have the same weights.

@@ -2,7 +2,7 @@
 
 use super::{Images, Score, Summary, Table, Test, network, score};
 use crate::graph::{Blueprint, Request, Sampler, Space, Split, Task};
-use crate::hypernet::{Config, Parameters, Setting};
+use crate::hypernet::{Config, Normalization, Parameters, Ranges, Setting};
 use burn::tensor::Device;
 
 #[test]
@@ -62,7 +62,15 @@ fn a_predicted_network_is_scored_at_every_width() {
         let config = Config { bit_widths, ..Config::ghn2(task.classes) };
         let p = Parameters::init(config, 1, 1.0).unwrap();
         let device = Device::flex();
-        let test = Test { settings: &settings, cut: 0.0, s_max: 10, images: &images, batch: 16, device: &device };
+        let test = Test {
+            settings: &settings,
+            ranges: Ranges::ABSOLUTE,
+            normalization: Normalization::Folded,
+            s_max: 10,
+            images: &images,
+            batch: 16,
+            device: &device,
+        };
         let run = |batch| network(&p, &net, &Test { batch, ..test }).unwrap();
         let scores = run(16);
         assert_eq!(scores.iter().map(|s| s.setting).collect::<Vec<_>>(), settings);

@@ -2,7 +2,7 @@
 //! Leaves: logits. Refuses nothing: blueprint and tensors were made for each other.
 //!
 //! BatchNorm always takes the statistics of the batch. With quantization it is folded into the convolution before it, anew
-//! for every batch ([`crate::ops::conv_norm`]), and activations are quantized where a layer with weights, a sum, a
+//! for every batch ([`crate::ops::conv_norm`]), or follows it ([`Normalization`]), and activations are quantized where a layer with weights, a sum, a
 //! concatenation or a pooling reads them: after the ReLU if there is one in between. A value is quantized once, and results
 //! that lie on the grid of what they read (ReLU, max pooling, slices) are not quantized again.
 
@@ -29,6 +29,47 @@ pub enum Rounding {
     NoiseOnWeights,
 }
 
+/// Where BatchNorm stands in a network with quantized weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// Folded into the weights before they are quantized, by the statistics of the unquantized convolution (Eq. 4).
+    #[default]
+    Folded,
+    /// Behind the convolution with quantized weights, by its own statistics. On a device it is each channel's multiplier and
+    /// bias of the accumulator: integers of one scale a tensor, multipliers of one a channel.
+    Accumulator,
+}
+
+/// Which values the range of a tensor leaves out: percentile clipping. Few levels need it: from the smallest to the largest
+/// value, two bits round nearly everything to 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Share of each weight tensor cut off at either end, 0 to 1/2; 0 for absolute ranges.
+    pub weights: f32,
+    /// The same of activations.
+    pub activations: f32,
+    /// Tensors of more bits keep their absolute range.
+    pub up_to: u8,
+}
+
+impl Ranges {
+    /// From the smallest to the largest value.
+    pub const ABSOLUTE: Self = Self { weights: 0.0, activations: 0.0, up_to: 8 };
+
+    fn cut(&self, bits: u8, share: f32) -> f32 {
+        if bits <= self.up_to { share } else { 0.0 }
+    }
+
+    /// Whether shares are in their range.
+    pub fn check(&self) -> Result<(), String> {
+        match [self.weights, self.activations].into_iter().find(|share| !(0.0..0.5).contains(share)) {
+            Some(share) => Err(format!("share that ranges cut off: found {share}, expected 0 to 0.5")),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How one network runs on one batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mode {
@@ -36,8 +77,10 @@ pub struct Mode {
     pub setting: Setting,
     /// What stands for a rounded value.
     pub rounding: Rounding,
-    /// Share of each weight tensor that its range cuts off at either end.
-    pub cut: f32,
+    /// Where BatchNorm stands.
+    pub normalization: Normalization,
+    /// Ranges of tensors.
+    pub ranges: Ranges,
     /// Seed of noise and dropout in training; none for testing.
     pub training: Option<u64>,
 }
@@ -45,7 +88,13 @@ pub struct Mode {
 impl Mode {
     /// As tested: rounded, without dropout.
     pub const fn test(setting: Setting) -> Self {
-        Self { setting, rounding: Rounding::Nearest, cut: 0.0, training: None }
+        let (normalization, ranges) = (Normalization::Folded, Ranges::ABSOLUTE);
+        Self { setting, rounding: Rounding::Nearest, normalization, ranges, training: None }
+    }
+
+    /// Whether BatchNorm is part of the weights.
+    fn folds(&self) -> bool {
+        self.setting.weights > 0 && self.normalization == Normalization::Folded
     }
 
     fn noise(&self, index: usize) -> u64 {
@@ -54,12 +103,14 @@ impl Mode {
 
     fn weights(&self, index: usize) -> Option<Dynamic> {
         let noise = (self.rounding != Rounding::Nearest).then(|| self.noise(2 * index));
-        (self.setting.weights > 0).then_some(Dynamic { bits: self.setting.weights, cut: self.cut, noise })
+        let bits = self.setting.weights;
+        (bits > 0).then(|| Dynamic { bits, cut: self.ranges.cut(bits, self.ranges.weights), noise })
     }
 
     fn activations(&self, index: usize) -> Option<Dynamic> {
         let noise = (self.rounding == Rounding::Noise).then(|| self.noise(2 * index + 1));
-        (self.setting.activations > 0).then_some(Dynamic { bits: self.setting.activations, cut: 0.0, noise })
+        let bits = self.setting.activations;
+        (bits > 0).then(|| Dynamic { bits, cut: self.ranges.cut(bits, self.ranges.activations), noise })
     }
 }
 
@@ -338,14 +389,14 @@ impl Executor<'_> {
         let window = Window { dilation: [conv.dilation; 2], ..Window::square(conv.kernel, conv.stride, conv.padding) };
         let groups = if conv.depthwise { layer.shape[0] } else { 1 };
         let y = match (self.mode.weights(i), self.plan.norm[i]) {
-            (Some(weights), Some((norm, first))) => {
+            (Some(weights), Some((norm, first))) if self.mode.folds() => {
                 let (gamma, beta) = self.leaves.norm(norm);
                 let (all, c) = (gamma.dims()[0], layer.shape[0]);
                 let part = |v: Tensor<1>| if all == c { v } else { v.narrow(0, first, c) };
                 let options = ConvNorm { window, epsilon: EPSILON.into(), weights };
                 ops::conv_norm(x, weight, part(gamma), part(beta), options)
             }
-            (Some(weights), None) => ops::conv2d(x, ops::requantize(weight, false, weights), window, groups),
+            (Some(weights), _) => ops::conv2d(x, ops::requantize(weight, false, weights), window, groups),
             (None, _) => ops::conv2d(x, weight, window, groups),
         };
         self.plain(y)
@@ -354,12 +405,12 @@ impl Executor<'_> {
     /// Whether BatchNorm `i` does the work of the ReLU behind it.
     fn clamps(&self, i: usize) -> bool {
         let norm = &self.net.layers[i];
-        norm.op == LayerOp::BatchNorm && self.mode.setting.is_float() && self.plan.read_by_relu[i + 1]
+        norm.op == LayerOp::BatchNorm && !self.mode.folds() && self.plan.read_by_relu[i + 1]
     }
 
     fn batch_norm(&self, i: usize, layer: &Layer) -> Value {
         let x = self.values[layer.inputs[0]].tensor.clone();
-        if self.mode.weights(i).is_some() && self.plan.is_folded(self.net, layer) {
+        if self.mode.folds() && self.plan.is_folded(self.net, layer) {
             return self.plain(x);
         }
         let (gamma, beta) = self.leaves.norm(layer.parameter.expect("BatchNorm has a parameter"));

@@ -22,7 +22,7 @@ mod tests;
 pub mod train;
 mod vectors;
 
-pub use execute::{Leaves, Mode, Rounding, cross_entropy, logits};
+pub use execute::{Leaves, Mode, Normalization, Ranges, Rounding, cross_entropy, logits};
 pub use file::{FileError, Saved, load, save};
 pub use parameters::{CHANNELS, Config, Entry, HIDDEN, Parameters};
 pub use predict::{PredictError, Prediction, Tensors, predict};

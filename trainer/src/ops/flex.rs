@@ -241,11 +241,11 @@ fn quantiles(values: &[f32], cut: f32) -> [f32; 2] {
     if !values.iter().all(|v| v.is_finite()) {
         return [f32::NAN; 2];
     }
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
+    let mut values = values.to_vec();
     [cut, 1.0 - cut].map(|share| {
-        let (at, part) = simulated::place(sorted.len(), share);
-        let (low, high) = (sorted[at], sorted[(at + 1).min(sorted.len() - 1)]);
+        let (at, part) = simulated::place(values.len(), share);
+        let (_, &mut low, above) = values.select_nth_unstable_by(at, f32::total_cmp);
+        let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
         low + (high - low) * part
     })
 }

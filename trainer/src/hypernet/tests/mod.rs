@@ -2,5 +2,6 @@
 
 mod golden;
 mod gradients;
+mod quantized;
 mod start;
 mod training;

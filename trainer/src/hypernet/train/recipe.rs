@@ -2,7 +2,7 @@
 //! figures out of range.
 
 use crate::graph::Space;
-use crate::hypernet::{Rounding, Setting};
+use crate::hypernet::{Normalization, Ranges, Rounding, Setting};
 use serde::{Deserialize, Serialize};
 
 /// How the rate falls from its highest.
@@ -63,8 +63,10 @@ pub struct Recipe {
     pub rounding: Rounding,
     /// Up to so many bits of the weights it is noise that stands for a rounded value (NoiseQuant), as in the paper for W2/A2.
     pub noise_up_to: u8,
-    /// Share of each weight tensor that its range cuts off at either end.
-    pub cut: f32,
+    /// Where BatchNorm stands in networks with quantized weights.
+    pub normalization: Normalization,
+    /// Ranges of tensors.
+    pub ranges: Ranges,
 }
 
 impl Recipe {
@@ -92,7 +94,8 @@ impl Recipe {
             float_until: 0.0,
             rounding: Rounding::Nearest,
             noise_up_to: 2,
-            cut: 0.0,
+            normalization: Normalization::Folded,
+            ranges: Ranges::ABSOLUTE,
         }
     }
 
@@ -136,12 +139,10 @@ impl Recipe {
         if let Some((name, v)) = positive.into_iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(format!("{name}: found {v}, expected a positive number"));
         }
-        if !(0.0..1.0).contains(&self.weight_decay) || !(0.0..0.5).contains(&self.cut) {
-            return Err(format!(
-                "found weight decay {} and cut {}, expected 0..1 and 0..0.5",
-                self.weight_decay, self.cut
-            ));
+        if !(0.0..1.0).contains(&self.weight_decay) {
+            return Err(format!("weight decay: found {}, expected 0 to 1", self.weight_decay));
         }
+        self.ranges.check()?;
         if !(0.0..1.0).contains(&self.average) {
             return Err(format!("share kept by the average: found {}, expected 0 to 1", self.average));
         }

@@ -318,8 +318,9 @@ impl Run<'_> {
             let net = &self.nets[(rng.next_u64() % self.nets.len() as u64) as usize];
             nets.push(Blueprint::build(net, task)?);
             let setting = settings[(rng.next_u64() % settings.len() as u64) as usize];
-            let (rounding, cut) = (self.recipe.rounding_of(setting), self.recipe.cut);
-            modes.push(Mode { setting, rounding, cut, training: Some(rng.next_u64()) });
+            let Recipe { normalization, ranges, .. } = *self.recipe;
+            let rounding = self.recipe.rounding_of(setting);
+            modes.push(Mode { setting, rounding, normalization, ranges, training: Some(rng.next_u64()) });
         }
         Ok((nets, modes))
     }
