@@ -3,6 +3,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{amx::Amx, avx2::Avx2, avx512vnni::Avx512Vnni};
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::simd::{dotprod::DotProd, neon::Neon};
 use crate::kernels::{
     Kernels,
     simd::{Kernel, Layout, Simd, packed::Packed},
@@ -23,18 +25,24 @@ enum Set {
     Avx512Vnni(Avx512Vnni),
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    #[cfg(target_arch = "aarch64")]
+    DotProd(DotProd),
 }
 
 impl Isa {
     /// Names of all instruction sets there are kernels for, on any machine.
-    pub const NAMES: [&'static str; 4] = ["packed", "avx2", "avx512vnni", "amx"];
+    pub const NAMES: [&'static str; 6] = ["packed", "avx2", "avx512vnni", "amx", "neon", "dotprod"];
 
     /// The instruction sets of this machine, the slowest first.
     pub fn all() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
         let detected =
             [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni), Amx::detect().map(Set::Amx)];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let detected = [Neon::detect().map(Set::Neon), DotProd::detect().map(Set::DotProd)];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let detected: [Option<Set>; 0] = [];
         std::iter::once(Set::Packed(Packed)).chain(detected.into_iter().flatten()).map(Self).collect()
     }
@@ -49,6 +57,10 @@ impl Isa {
             Set::Avx512Vnni(_) => Self::NAMES[2],
             #[cfg(target_arch = "x86_64")]
             Set::Amx(_) => Self::NAMES[3],
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(_) => Self::NAMES[4],
+            #[cfg(target_arch = "aarch64")]
+            Set::DotProd(_) => Self::NAMES[5],
         }
     }
 
@@ -61,7 +73,17 @@ impl Isa {
             Set::Avx512Vnni(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Set::Amx(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Set::DotProd(simd) => simd.vectorize(kernel),
         }
+    }
+
+    /// NEON, if it is that and nothing more.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) const fn plain_neon(self) -> Option<Neon> {
+        if let Set::Neon(neon) = self.0 { Some(neon) } else { None }
     }
 
     /// How weights are packed for it.

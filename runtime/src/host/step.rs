@@ -2,6 +2,8 @@
 //! in the arena.
 
 use super::{Executor, Isa, team::Running};
+#[cfg(target_arch = "aarch64")]
+use crate::kernels::conv2d::neon_depthwise;
 use crate::{
     exec::step,
     image::{Op, repr::OpKind},
@@ -35,6 +37,8 @@ pub(super) enum Step {
 pub(super) enum Packed {
     Conv(simd::Packed),
     Depthwise(simd_depthwise::Packed),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon_depthwise::Packed),
 }
 
 /// Multiply-accumulates from which on threads share a convolution: less is done before another one has begun.
@@ -55,6 +59,11 @@ impl Step {
         match op.repr.kind {
             OpKind::Conv2d { window, groups, weights } => {
                 let conv = Conv2d::new(op, window, groups, weights);
+                #[cfg(target_arch = "aarch64")]
+                if let Some(neon) = isa.plain_neon().filter(|_| conv.depthwise) {
+                    let packed = neon_depthwise::Packed::new(neon, &conv, &x, [y[0], y[1]]);
+                    return Self::Conv(isa, Packed::Neon(packed));
+                }
                 let packed = if conv.depthwise {
                     Packed::Depthwise(simd_depthwise::Packed::new(layout.form, &conv, &x, [y[0], y[1]]))
                 } else {
@@ -84,6 +93,8 @@ impl Step {
             Self::Plain(_) | Self::Vectorized(_) => 0,
             Self::Conv(_, Packed::Conv(packed)) => packed.memory(),
             Self::Conv(_, Packed::Depthwise(packed)) => packed.memory(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Conv(_, Packed::Neon(packed)) => packed.memory(),
         }
     }
 
@@ -179,6 +190,8 @@ impl Kernel for Rows<'_> {
         match self.packed {
             Packed::Conv(packed) => packed.run(simd, &self.x, &mut self.y, self.rows, self.scratch),
             Packed::Depthwise(packed) => packed.run(simd, &self.x, &mut self.y, self.rows, self.scratch),
+            #[cfg(target_arch = "aarch64")]
+            Packed::Neon(packed) => packed.run(&self.x, &mut self.y, self.rows, self.scratch),
         }
     }
 }

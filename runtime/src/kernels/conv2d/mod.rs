@@ -7,6 +7,8 @@ mod depthwise;
 mod depthwise_dsp;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
+#[cfg(all(target_arch = "aarch64", any(test, feature = "std")))]
+pub(crate) mod neon_depthwise;
 #[cfg(not(intact_dsp))]
 mod portable;
 mod reference;

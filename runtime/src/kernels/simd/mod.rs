@@ -37,6 +37,7 @@ pub(crate) struct Row(pub(crate) [u8; 64]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Inputs as u8, weights as i8: four to a row, channel by channel.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for VNNI"))]
     Bytes,
     /// Inputs as i8, weights as i8 but -128: four to a row, channel by channel.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "x86 has no such product"))]
@@ -172,6 +173,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// Four bytes of each row can be read from each pixel on.
     #[inline(always)]
+    #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
     unsafe fn dot_rows<const P: usize, const N: usize>(
         self,
         sums: &mut [[Self::Lanes; N]; P],
@@ -181,7 +183,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     ) {
         for (at, row) in weights.iter().enumerate() {
             for (p, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the caller has seen to it.
+                // SAFETY: the caller has seen to it that they can be read.
                 let x = unsafe { x.add(4 * at + p * step).cast::<[u8; 4]>().read() };
                 for (sum, row) in sums.iter_mut().zip(row) {
                     *sum = self.dot(*sum, x, row);
