@@ -9,11 +9,13 @@
 //! - MaxPool and Flatten share the encoding of what they read. A tensor behind a Clamp is measured behind it, so that its
 //!   range lies within the clamp and a ReLU puts the zero point on the lower limit.
 //! - The zero point of an Add's output is even: see [`even_zero_point`].
+//! - Measured scales behind Add and AveragePool are such that no result lies on a tie, where engines part ways: see [`ties`].
 
 mod measure;
 mod range;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 use serde::{Deserialize, Serialize};
 
@@ -155,9 +157,18 @@ pub fn calibrate_to(
         let head = &network.nodes[group.head];
         if head.op.keeps_encoding() {
             encodings[group.output] = encodings[head.inputs[0]].clone();
-        } else if matches!(head.op, Op::Add) {
-            encodings[group.output].iter_mut().for_each(even_zero_point);
+            continue;
         }
+        let mut output = encodings[group.output].take();
+        if matches!(head.op, Op::Add) {
+            output.iter_mut().for_each(even_zero_point);
+        }
+        // What training has settled on stays: it is what the integers were trained for.
+        if let (Some(output), Ranges::Measured(_)) = (&mut output, ranges) {
+            let inputs: Vec<&Encoding> = head.inputs.iter().filter_map(|&id| encodings[id].as_ref()).collect();
+            ties::avoid(&head.op, &inputs, output);
+        }
+        encodings[group.output] = output;
     }
     for (tensor, encoding) in network.tensors.iter_mut().zip(encodings) {
         tensor.encoding = encoding;

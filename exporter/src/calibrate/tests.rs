@@ -31,11 +31,11 @@ fn values(network: &Network, images: &[u8], id: TensorId) -> Vec<f32> {
 
 /// Integer tensors whose encoding is the range's and nothing else's.
 fn plain(network: &Network) -> Vec<TensorId> {
-    let of_add = |id: &TensorId| {
+    let is_moved = |id: &TensorId| {
         let group = network.fused().into_iter().find(|group| group.output == *id);
-        group.is_some_and(|group| matches!(network.nodes[group.head].op, Op::Add))
+        group.is_some_and(|group| matches!(network.nodes[group.head].op, Op::Add | Op::AveragePool(_)))
     };
-    own_encodings(network).filter(|id| *id != network.input && !of_add(id)).collect()
+    own_encodings(network).filter(|id| *id != network.input && !is_moved(id)).collect()
 }
 
 #[test]
