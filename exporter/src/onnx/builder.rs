@@ -5,6 +5,8 @@
 //! 3.4.0, a release whose *parser* has a known flaw (RUSTSEC-2024-0437). So it only ever writes; files are read by
 //! [`super::read`]. Replacing the crate means replacing this file.
 
+use std::collections::HashMap;
+
 use onnx_protobuf::attribute_proto::AttributeType;
 use onnx_protobuf::tensor_shape_proto::{Dimension, dimension};
 use onnx_protobuf::{
@@ -76,17 +78,23 @@ pub(super) struct Builder {
     graph: GraphProto,
     values: Names,
     nodes: Names,
+    shared: HashMap<(i32, Vec<usize>, Vec<u8>), String>,
 }
 
 impl Builder {
     pub(super) fn new(graph_name: &str) -> Self {
         let graph = GraphProto { name: graph_name.into(), ..Default::default() };
-        Self { graph, values: Names::default(), nodes: Names::default() }
+        Self { graph, values: Names::default(), nodes: Names::default(), shared: HashMap::new() }
     }
 
     /// Reserves a name for a value.
     pub(super) fn value(&mut self, wanted: &str) -> String {
         self.values.unused(wanted)
+    }
+
+    /// A name for a value that nobody looks for: `prefix` and a number.
+    pub(super) fn numbered(&mut self, prefix: &'static str) -> String {
+        self.values.numbered(prefix)
     }
 
     /// Declares the input of the graph; its name must have been reserved.
@@ -106,20 +114,44 @@ impl Builder {
 
     /// Adds floats and returns the name they got. No `dims`: a scalar.
     pub(super) fn floats(&mut self, wanted: &str, dims: &[usize], values: &[f32]) -> String {
-        self.initializer(wanted, Element::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        let name = self.value(wanted);
+        self.initializer(name, Element::F32, dims, float_bytes(values))
     }
 
     /// Adds integers, each within the limits of `element`, and returns the name they got. No `dims`: a scalar.
     pub(super) fn integers(&mut self, wanted: &str, element: Element, dims: &[usize], values: &[i64]) -> String {
-        let raw = match element.bits() {
-            bits @ (2 | 4) => packed(values, bits),
-            bits => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bits / 8)).collect(),
-        };
-        self.initializer(wanted, element, dims, raw)
+        let name = self.value(wanted);
+        self.initializer(name, element, dims, integer_bytes(element, values))
     }
 
-    fn initializer(&mut self, wanted: &str, element: Element, dims: &[usize], raw_data: Vec<u8>) -> String {
-        let name = self.value(wanted);
+    /// [`Self::floats`] that are there once, however often they are asked for; the name is `prefix` and a number.
+    pub(super) fn shared_floats(&mut self, prefix: &'static str, dims: &[usize], values: &[f32]) -> String {
+        self.share(prefix, Element::F32, dims, float_bytes(values))
+    }
+
+    /// [`Self::integers`], likewise.
+    pub(super) fn shared_integers(
+        &mut self,
+        prefix: &'static str,
+        element: Element,
+        dims: &[usize],
+        values: &[i64],
+    ) -> String {
+        self.share(prefix, element, dims, integer_bytes(element, values))
+    }
+
+    fn share(&mut self, prefix: &'static str, element: Element, dims: &[usize], raw_data: Vec<u8>) -> String {
+        let key = (element as i32, dims.to_vec(), raw_data);
+        if let Some(name) = self.shared.get(&key) {
+            return name.clone();
+        }
+        let name = self.numbered(prefix);
+        self.initializer(name.clone(), element, dims, key.2.clone());
+        self.shared.insert(key, name.clone());
+        name
+    }
+
+    fn initializer(&mut self, name: String, element: Element, dims: &[usize], raw_data: Vec<u8>) -> String {
         self.graph.initializer.push(TensorProto {
             name: name.clone(),
             data_type: element as i32,
@@ -130,7 +162,7 @@ impl Builder {
         name
     }
 
-    /// Adds a node of the default domain; an empty input is an optional one left out.
+    /// Adds a node of the default domain; an empty input is an optional one left out, and so is an empty name.
     pub(super) fn node(
         &mut self,
         op: &str,
@@ -154,7 +186,7 @@ impl Builder {
     ) {
         let domain = if domain == Domain::Microsoft { MICROSOFT } else { "" };
         self.graph.node.push(NodeProto {
-            name: self.nodes.unused(wanted),
+            name: if wanted.is_empty() { String::new() } else { self.nodes.unused(wanted) },
             op_type: op.into(),
             domain: domain.into(),
             input: inputs.iter().map(|&i| i.into()).collect(),
@@ -187,6 +219,17 @@ impl Builder {
             ..Default::default()
         };
         model.write_to_bytes().expect("a message without required fields, written to memory, cannot fail")
+    }
+}
+
+fn float_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn integer_bytes(element: Element, values: &[i64]) -> Vec<u8> {
+    match element.bits() {
+        bits @ (2 | 4) => packed(values, bits),
+        bits => values.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bits / 8)).collect(),
     }
 }
 

@@ -74,12 +74,18 @@ fn lies_are_refused_by_name() {
         constants.iter_mut().find(|t| t.name.contains(part)).unwrap()
     }
     let cases: [(String, &str); 8] = [
-        (refusal(portable, |m| constant(m, "_packed").dims = vec![1 << 40, 1]), "bytes of data, expected"),
-        (refusal(portable, |m| constant(m, "_packed").dims = vec![1 << 62, 1 << 62]), "impossible dims"),
-        (refusal(portable, |m| constant(m, "_packed").raw_data.truncate(1)), "bytes of data, expected"),
-        (refusal(portable, |m| constant(m, "_dims").raw_data[0] ^= 0xff), "(Reshape)"),
-        (refusal(portable, |m| constant(m, "signed_4_bit").raw_data.truncate(3)), "initializer `signed_4_bit`"),
-        (refusal(native, |m| constant(m, "_weight_quantized").raw_data.truncate(1)), "bytes of data, expected"),
+        (refusal(portable, |m| constant(m, "_weight").dims = vec![1 << 40, 1]), "bytes of data, expected"),
+        (refusal(portable, |m| constant(m, "_weight").dims = vec![1 << 62, 1 << 62]), "impossible dims"),
+        (refusal(portable, |m| constant(m, "_weight").raw_data.truncate(1)), "bytes of data, expected"),
+        (
+            refusal(portable, |m| {
+                let shapes = m.graph.as_mut().unwrap().initializer.iter_mut();
+                shapes.filter(|t| t.name.starts_with("shape") && t.dims != [1]).for_each(|t| t.raw_data[0] ^= 0xff);
+            }),
+            "(Reshape)",
+        ),
+        (refusal(portable, |m| constant(m, "signed").raw_data.truncate(3)), "initializer `signed"),
+        (refusal(native, |m| constant(m, "_weight").raw_data.truncate(1)), "bytes of data, expected"),
         (
             refusal(portable, |m| {
                 let nodes = &mut m.graph.as_mut().unwrap().node;
@@ -89,7 +95,7 @@ fn lies_are_refused_by_name() {
         ),
         (
             refusal(portable, |m| {
-                let weights = constant(m, "_packed");
+                let weights = constant(m, "_weight");
                 weights.raw_data.clear();
                 weights.data_location = Some(1);
                 let entry =

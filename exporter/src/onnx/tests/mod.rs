@@ -14,10 +14,11 @@ use std::collections::HashMap;
 
 use prost::Message;
 use runtime::image::repr::HeaderRepr;
-use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::pb::{ModelProto, NodeProto, TensorProto};
 
 use super::{
-    Batch, Imported, Preset, ReadOptions, Storage, WriteError, WriteOptions, read, summarize, write_float, write_qdq,
+    Batch, Imported, Preset, QUANTIZED, ReadOptions, Storage, WriteError, WriteOptions, read, summarize, write_float,
+    write_qdq,
 };
 use crate::calibrate::Width;
 use crate::image;
@@ -146,6 +147,9 @@ fn low_bits_come_back_to_the_same_flash_image() {
     }
 }
 
+/// What takes packed weights apart.
+const UNPACKING: [&str; 6] = ["BitShift", "BitwiseAnd", "Cast", "Gather", "Reshape", "Slice"];
+
 /// Every node that reads a value.
 fn readers(model: &ModelProto) -> HashMap<&str, Vec<&NodeProto>> {
     let mut readers: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
@@ -175,6 +179,10 @@ fn quantized_files_keep_the_rules_that_engines_fuse_by() {
                 assert_eq!(node.op_type, "DequantizeLinear");
                 floats(&node.input[1])
             };
+            let producer = |value: &String| {
+                let node = graph.node.iter().find(|n| n.output[0] == *value);
+                node.map_or("none", |node| node.op_type.as_str())
+            };
             for node in &graph.node {
                 let op = node.op_type.as_str();
                 match op {
@@ -186,11 +194,8 @@ fn quantized_files_keep_the_rules_that_engines_fuse_by() {
                         let (scale, zero) = (constant(&node.input[1]).unwrap(), constant(&node.input[2]).unwrap());
                         assert_eq!(scale.dims, zero.dims);
                         assert_eq!(scale.dims.is_empty(), node.attribute.is_empty());
-                        assert!(
-                            scale.dims.is_empty()
-                                || node.input[0].ends_with("_weight_quantized")
-                                || node.input[0].ends_with("_bias_quantized")
-                        );
+                        let is_parameter = !node.input[0].ends_with(QUANTIZED);
+                        assert!(scale.dims.is_empty() || is_parameter, "{}", node.input[0]);
                     }
                     "QuantizeLinear" => assert!(constant(&node.input[1]).unwrap().dims.is_empty()),
                     "Clip" => {
@@ -199,10 +204,13 @@ fn quantized_files_keep_the_rules_that_engines_fuse_by() {
                     }
                     "Relu" => panic!("`{}`: ReLU is the range of the encoding", node.name),
                     // Weights being taken apart: of constants, or of what was made of them.
-                    "BitShift" | "BitwiseAnd" | "Cast" | "Gather" | "Slice" => {
-                        assert!(node.output[0].contains("_weight_quantized"), "{}", node.name);
+                    "BitShift" => assert!(constant(&node.input[0]).is_some(), "{}", node.output[0]),
+                    "BitwiseAnd" | "Cast" | "Gather" | "Slice" => {
+                        let before =
+                            node.input.iter().filter(|i| constant(i).is_none()).map(producer).collect::<Vec<_>>();
+                        assert!(before.len() == 1 && UNPACKING.contains(&before[0]), "{op} behind {before:?}");
                     }
-                    "Reshape" if node.output[0].contains("_weight_quantized") => {}
+                    "Reshape" if UNPACKING.contains(&producer(&node.input[0])) => {}
                     _ => {
                         for input in node.input.iter().filter(|i| constant(i).is_none()) {
                             scale_of(input);
@@ -224,6 +232,42 @@ fn quantized_files_keep_the_rules_that_engines_fuse_by() {
                 }
             }
         }
+    }
+}
+
+/// Scales, zero points, shapes and limits that are equal are one constant, and what nobody looks for has a short name or
+/// none: below 8 bit the weights of a small network are not more than its names.
+#[test]
+fn files_say_nothing_twice() {
+    for preset in Preset::ALL {
+        let network = presets::preset_network(3, preset, [4, 8]);
+        let options = WriteOptions { preset: Some(preset), ..Default::default() };
+        let model = decode(&write_qdq(&network, &options).unwrap());
+        let graph = model.graph.as_ref().unwrap();
+        let is_shared = |t: &&TensorProto| !t.name.contains('_');
+        let mut shared: Vec<_> =
+            graph.initializer.iter().filter(is_shared).map(|t| (t.data_type, &t.dims, &t.raw_data)).collect();
+        let count = shared.len();
+        shared.sort_unstable();
+        shared.dedup();
+        assert_eq!(shared.len(), count, "{preset:?}");
+        assert!(graph.initializer.iter().filter(|t| !is_shared(t)).all(|t| {
+            network.nodes.iter().any(|n| t.name == format!("{}_weight", n.name) || t.name == format!("{}_bias", n.name))
+        }));
+        for node in &graph.node {
+            let is_step = ["QuantizeLinear", "DequantizeLinear"].contains(&node.op_type.as_str());
+            let is_step = is_step || UNPACKING.contains(&node.op_type.as_str());
+            assert!(!is_step || node.name.is_empty(), "{}", node.name);
+            for (name, value) in node.attribute.iter().map(|a| (a.name.as_str(), &a.ints)) {
+                let default = match name {
+                    "strides" | "dilations" => value.iter().all(|&v| v == 1),
+                    "pads" => value.iter().all(|&v| v == 0),
+                    _ => false,
+                };
+                assert!(!default, "{}: {name} {value:?} is what it is without saying so", node.name);
+            }
+        }
+        assert!(model.doc_string.is_empty() && graph.doc_string.is_empty());
     }
 }
 

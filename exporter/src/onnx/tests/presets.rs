@@ -4,7 +4,7 @@
 use super::{PRECISIONS, anonymous_image, decode, float, read_back, refusal_of};
 use crate::network::{Network, Op};
 use crate::onnx::read::file::{INT4, INT8, UINT8, width};
-use crate::onnx::{Preset, Storage, WriteOptions, write_qdq};
+use crate::onnx::{Preset, QUANTIZED, Storage, WriteOptions, write_qdq};
 use crate::pipeline::quantize_network;
 use crate::samples::images;
 
@@ -67,7 +67,8 @@ fn zero_point_types(bytes: &[u8]) -> [Vec<i32>; 2] {
     for node in graph.node.iter().filter(|n| n.op_type.ends_with("quantizeLinear") || n.op_type == "QuantizeLinear") {
         let zero_point = graph.initializer.iter().find(|t| t.name == node.input[2]).unwrap().data_type;
         if width(zero_point).is_some() {
-            types[usize::from(!node.input[0].contains("_weight_"))].push(zero_point);
+            let is_activation = node.op_type == "QuantizeLinear" || node.input[0].ends_with(QUANTIZED);
+            types[usize::from(is_activation)].push(zero_point);
         }
     }
     types.map(|mut types| {

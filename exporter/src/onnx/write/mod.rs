@@ -16,11 +16,23 @@ use super::builder::{Builder, Dim, Element};
 use super::preset::Preset;
 use crate::network::{Network, TensorId};
 use node::Rank;
-use storage::Unpacking;
 
 /// First opset with every form we write; ONNX Runtime reads it since 1.17.
 const OPSET: i64 = 19;
 const IR_VERSION: i64 = 9;
+
+/// What the names of values begin with that have no name in the network; a number follows. Scales, zero points and the
+/// like are there once for all that use them.
+const SCALE: &str = "s";
+const ZERO_POINT: &str = "z";
+const LIMIT: &str = "limit";
+const SHAPE: &str = "shape";
+/// Floats that a DequantizeLinear gives.
+const DEQUANTIZED: &str = "d";
+/// Floats that an operator gives.
+const REAL: &str = "r";
+/// Weights on their way out of packed bytes.
+const UNPACKED: &str = "u";
 
 /// Images per run that the file is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +90,6 @@ struct Sheet<'n> {
     builder: Builder,
     batch: Dim,
     storage: Storage,
-    unpacking: Unpacking,
     /// Opset and IR version.
     versions: (i64, i64),
 }
@@ -91,8 +102,7 @@ impl<'n> Sheet<'n> {
         let batch = options.batch_dim();
         builder.value(&network.tensors[network.input].name);
         builder.value(&network.tensors[network.output].name);
-        let (storage, unpacking, versions) = (options.storage, Unpacking::default(), (OPSET, IR_VERSION));
-        let mut sheet = Self { network, builder, batch, storage, unpacking, versions };
+        let mut sheet = Self { network, builder, batch, storage: options.storage, versions: (OPSET, IR_VERSION) };
         let dims = sheet.dims(network.input, Rank::Image);
         sheet.builder.input(&network.tensors[network.input].name, Element::F32, &dims);
         sheet
@@ -122,15 +132,15 @@ impl<'n> Sheet<'n> {
     /// Adds a Reshape of `from` and returns the name of its output.
     fn reshape(&mut self, tensor: TensorId, from: &str, to: Rank) -> String {
         let Self { network, builder, .. } = self;
-        let (name, shape) = (&network.tensors[tensor].name, network.tensors[tensor].shape);
+        let shape = network.tensors[tensor].shape;
         // 0 copies the batch.
         let target = match to {
             Rank::Image => vec![0, shape.c as i64, shape.h as i64, shape.w as i64],
             Rank::Vector => vec![0, shape.len() as i64],
         };
-        let target = builder.integers(&format!("{name}_shape"), Element::I64, &[target.len()], &target);
-        let reshaped = builder.value(&format!("{name}_reshaped"));
-        builder.node("Reshape", &format!("{name}_Reshape"), &[from, &target], &reshaped, vec![]);
+        let target = builder.shared_integers(SHAPE, Element::I64, &[target.len()], &target);
+        let reshaped = builder.numbered(REAL);
+        builder.node("Reshape", "", &[from, &target], &reshaped, vec![]);
         reshaped
     }
 }

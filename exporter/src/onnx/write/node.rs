@@ -33,25 +33,33 @@ pub(super) fn output_rank(op: &Op, input: Rank) -> Rank {
     if matches!(op, Op::Flatten) { Rank::Vector } else { input }
 }
 
-/// The attributes of the node, every one stated that has a value of its own.
+/// The attributes of the node, without those that ONNX takes for granted.
 pub(super) fn attributes(op: &Op) -> Vec<(&'static str, Attribute)> {
     match op {
         Op::Conv2d(conv) => {
             let mut attributes = window(&conv.window);
-            attributes.push(("dilations", ints(&conv.window.dilation)));
-            attributes.push(("group", Attribute::Int(conv.groups as i64)));
+            attributes.extend(unless("dilations", &conv.window.dilation, 1));
+            attributes.extend((conv.groups != 1).then_some(("group", Attribute::Int(conv.groups as i64))));
             attributes
         }
         Op::MaxPool(pool) | Op::AveragePool(pool) => window(&pool.window),
         Op::Dense(_) => vec![("transB", Attribute::Int(1))],
         Op::BatchNorm(norm) => vec![("epsilon", Attribute::Float(norm.epsilon))],
-        Op::Concat | Op::Flatten => vec![("axis", Attribute::Int(1))],
-        Op::Clamp { .. } | Op::GlobalAveragePool | Op::Add => vec![],
+        Op::Concat => vec![("axis", Attribute::Int(1))],
+        Op::Clamp { .. } | Op::GlobalAveragePool | Op::Add | Op::Flatten => vec![],
     }
 }
 
 fn window(window: &Window) -> Vec<(&'static str, Attribute)> {
-    vec![("kernel_shape", ints(&window.kernel)), ("strides", ints(&window.stride)), ("pads", ints(&window.padding))]
+    let mut attributes = vec![("kernel_shape", ints(&window.kernel))];
+    attributes.extend(unless("strides", &window.stride, 1));
+    attributes.extend(unless("pads", &window.padding, 0));
+    attributes
+}
+
+/// An attribute, unless every value is the one that ONNX takes for granted.
+fn unless(name: &'static str, values: &[usize], default: usize) -> Option<(&'static str, Attribute)> {
+    values.iter().any(|&v| v != default).then(|| (name, ints(values)))
 }
 
 fn ints(values: &[usize]) -> Attribute {

@@ -9,7 +9,7 @@
 //! before it. Clip knows no type below a byte, so that with those a float Clip it is; nothing fuses there anyway.
 
 use super::storage::is_narrow;
-use super::{Form, Rank, Sheet, WriteOptions, check, node};
+use super::{DEQUANTIZED, Form, LIMIT, REAL, Rank, SCALE, Sheet, WriteOptions, ZERO_POINT, check, node};
 use crate::network::{Encoding, Fused, Integers, Network, Node, Op, TensorId};
 use crate::onnx::builder::{Attribute, Element};
 use crate::onnx::{Preset, QUANTIZED, WriteError, metadata};
@@ -71,9 +71,9 @@ impl<'n> Writer<'n> {
         let element = self.sheet.storage.activation(encoding);
         self.sheet.needs(element);
         let builder = &mut self.sheet.builder;
-        let scale = builder.floats(&format!("{}_scale", tensor.name), &[], &encoding.scale);
+        let scale = builder.shared_floats(SCALE, &[], &encoding.scale);
         let zero_point = [i64::from(encoding.zero_point[0])];
-        let zero_point = builder.integers(&format!("{}_zero_point", tensor.name), element, &[], &zero_point);
+        let zero_point = builder.shared_integers(ZERO_POINT, element, &[], &zero_point);
         let name = builder.value(&format!("{}{QUANTIZED}", tensor.name));
         Ok(Value { tensor: &tensor.name, id, name, rank: Rank::Image, encoding, element, scale, zero_point })
     }
@@ -88,21 +88,19 @@ impl<'n> Writer<'n> {
     fn quantize(&mut self, from: &str, to: &Value, rank: Rank) {
         let dims = self.sheet.dims(to.id, rank);
         let builder = &mut self.sheet.builder;
-        let node = format!("{}_QuantizeLinear", to.tensor);
-        builder.node("QuantizeLinear", &node, &[from, &to.scale, &to.zero_point], &to.name, vec![]);
+        builder.node("QuantizeLinear", "", &[from, &to.scale, &to.zero_point], &to.name, vec![]);
         builder.describe(&to.name, to.element, &dims);
     }
 
     /// DequantizeLinear into the float value `to`, whose name is reserved.
     fn dequantize(&mut self, from: &Value, to: &str) {
-        let node = format!("{}_DequantizeLinear", from.tensor);
         let inputs = [from.name.as_str(), &from.scale, &from.zero_point];
-        self.sheet.builder.node("DequantizeLinear", &node, &inputs, to, vec![]);
+        self.sheet.builder.node("DequantizeLinear", "", &inputs, to, vec![]);
     }
 
     /// A DequantizeLinear of its own for one reader.
     fn read(&mut self, from: &Value) -> String {
-        let to = self.sheet.builder.value(&format!("{}_dequantized", from.tensor));
+        let to = self.sheet.builder.numbered(DEQUANTIZED);
         self.dequantize(from, &to);
         to
     }
@@ -144,7 +142,7 @@ impl<'n> Writer<'n> {
             names.extend(self.parameters(&head.name, integers, &dims, inputs[0].encoding)?);
         }
         let builder = &mut self.sheet.builder;
-        let real = builder.value(&format!("{}_real", output.tensor));
+        let real = builder.numbered(REAL);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         builder.node(head.op.name(), &head.name, &names, &real, node::attributes(&head.op));
         if head.op.keeps_encoding() {
@@ -200,9 +198,8 @@ impl<'n> Writer<'n> {
     /// Clip of floats to what `limits` stand for.
     fn clip_floats(&mut self, from: &str, to: &Value, limits: [i32; 2], node: &str) -> String {
         let builder = &mut self.sheet.builder;
-        let [min, max] = [("min", limits[0]), ("max", limits[1])]
-            .map(|(what, limit)| builder.floats(&format!("{node}_{what}"), &[], &[to.encoding.dequantize(0, limit)]));
-        let output = builder.value(&format!("{}_clipped", to.tensor));
+        let [min, max] = limits.map(|limit| builder.shared_floats(LIMIT, &[], &[to.encoding.dequantize(0, limit)]));
+        let output = builder.numbered(REAL);
         builder.node("Clip", node, &[from, &min, &max], &output, vec![]);
         output
     }
@@ -211,8 +208,7 @@ impl<'n> Writer<'n> {
     fn clip(&mut self, from: &Value, to: &Value, limits: [i32; 2], node: &str) {
         let dims = self.sheet.dims(to.id, to.rank);
         let builder = &mut self.sheet.builder;
-        let [min, max] = [("min", limits[0]), ("max", limits[1])]
-            .map(|(what, limit)| builder.integers(&format!("{node}_{what}"), to.element, &[], &[i64::from(limit)]));
+        let [min, max] = limits.map(|limit| builder.shared_integers(LIMIT, to.element, &[], &[i64::from(limit)]));
         builder.node("Clip", node, &[&from.name, &min, &max], &to.name, vec![]);
         builder.describe(&to.name, to.element, &dims);
     }
@@ -229,15 +225,13 @@ impl<'n> Writer<'n> {
         let scales: Vec<f32> = integers.encoding.scale.iter().map(|s| input.scale[0] * s).collect();
         let per: Vec<usize> = scales.get(1).map(|_| scales.len()).into_iter().collect();
         let builder = &mut self.sheet.builder;
-        let bias_scale = builder.floats(&format!("{node}_bias_scale"), &per, &scales);
-        let zeros = builder.integers(&format!("{node}_bias_zero_point"), Element::I32, &per, &vec![0; scales.len()]);
-        Ok([("weight", [weight, scale, zero_point]), ("bias", [bias, bias_scale, zeros])].map(|(what, inputs)| {
+        let bias_scale = builder.shared_floats(SCALE, &per, &scales);
+        let zeros = builder.shared_integers(ZERO_POINT, Element::I32, &per, &vec![0; scales.len()]);
+        Ok([[weight, scale, zero_point], [bias, bias_scale, zeros]].map(|inputs| {
             // Along axis 0 if there is more than one scale.
             let attributes = if per.is_empty() { vec![] } else { vec![("axis", Attribute::Int(0))] };
-            let name = format!("{node}_{what}");
-            let output = builder.value(&name);
-            let inputs = inputs.each_ref().map(String::as_str);
-            builder.node("DequantizeLinear", &format!("{name}_DequantizeLinear"), &inputs, &output, attributes);
+            let output = builder.numbered(DEQUANTIZED);
+            builder.node("DequantizeLinear", "", &inputs.each_ref().map(String::as_str), &output, attributes);
             output
         }))
     }
@@ -258,9 +252,9 @@ impl<'n> Writer<'n> {
         let (weight, element) = self.sheet.weights(&format!("{node}_weight"), encoding, dims, &weight);
         let per: Vec<usize> = encoding.is_per_channel().then_some(encoding.scale.len()).into_iter().collect();
         let builder = &mut self.sheet.builder;
-        let scale = builder.floats(&format!("{node}_weight_scale"), &per, &encoding.scale);
-        let zero_point = builder.integers(&format!("{node}_weight_zero_point"), element, &per, &zero_points);
-        let bias = builder.integers(&format!("{node}_bias{QUANTIZED}"), Element::I32, &[bias.len()], &bias);
+        let scale = builder.shared_floats(SCALE, &per, &encoding.scale);
+        let zero_point = builder.shared_integers(ZERO_POINT, element, &per, &zero_points);
+        let bias = builder.integers(&format!("{node}_bias"), Element::I32, &[bias.len()], &bias);
         Ok([weight, scale, zero_point, bias])
     }
 }

@@ -5,9 +5,8 @@
 //! packed bytes that BitShift, BitwiseAnd and Reshape take apart, which engines do once, at load, and then run their 8 bit
 //! kernels. *Native*: ONNX's own types. Widths that neither knows (3, 5, 6, 7) take the next larger one.
 
-use super::Sheet;
+use super::{SHAPE, Sheet, UNPACKED};
 use crate::network::Encoding;
-use crate::onnx::QUANTIZED;
 use crate::onnx::builder::{Attribute, Builder, Element, packed};
 
 /// How integers narrower than a byte are stored.
@@ -65,14 +64,6 @@ fn byte(encoding: &Encoding) -> Element {
     if encoding.signed { Element::I8 } else { Element::U8 }
 }
 
-/// Constants that all packed weights of one width share.
-#[derive(Default)]
-pub(super) struct Unpacking {
-    /// For 2 and 4 bit: shifts, mask, and, once needed, the signed value of each pattern.
-    constants: [Option<[String; 2]>; 2],
-    signed: [Option<String>; 2],
-}
-
 impl Sheet<'_> {
     /// Adds the integers of a layer's weights and returns the name and type of the value.
     pub(super) fn weights(
@@ -83,31 +74,26 @@ impl Sheet<'_> {
         values: &[i64],
     ) -> (String, Element) {
         let element = self.storage.weight(encoding);
-        let integers = format!("{name}{QUANTIZED}");
         self.needs(element);
         if self.storage == Storage::Native || encoding.bits > 4 {
-            return (self.builder.integers(&integers, element, dims, values), element);
+            return (self.builder.integers(name, element, dims, values), element);
         }
-        (self.unpack(&integers, encoding, dims, values), element)
+        (self.unpack(name, encoding, dims, values), element)
     }
 
     /// Packed bytes `n x 1`, shifted to `n x (values in a byte)`, masked, in the form of the weights.
     fn unpack(&mut self, name: &str, encoding: &Encoding, dims: &[usize], values: &[i64]) -> String {
         let bits = if encoding.bits <= 2 { 2 } else { 4 };
-        let Self { builder, unpacking, .. } = self;
+        let Self { builder, .. } = self;
         let bytes: Vec<i64> = packed(values, bits).into_iter().map(i64::from).collect();
         let each = 8 / bits;
-        let stored = builder.integers(&format!("{name}_packed"), Element::U8, &[bytes.len(), 1], &bytes);
-        let [shifts, mask] = unpacking.constants[bits / 4]
-            .get_or_insert_with(|| {
-                let shifts: Vec<i64> = (0..8).step_by(bits).collect();
-                let shifts = builder.integers(&format!("shifts_{bits}_bit"), Element::U8, &[1, each], &shifts);
-                [shifts, builder.integers(&format!("mask_{bits}_bit"), Element::U8, &[], &[(1 << bits) - 1])]
-            })
-            .clone();
+        let stored = builder.integers(name, Element::U8, &[bytes.len(), 1], &bytes);
+        let shifts: Vec<i64> = (0..8).step_by(bits).collect();
+        let shifts = builder.shared_integers("shifts", Element::U8, &[1, each], &shifts);
+        let mask = builder.shared_integers("mask", Element::U8, &[], &[(1 << bits) - 1]);
         let step = |builder: &mut Builder, op: &str, inputs: &[&str], attributes| {
-            let output = builder.value(&format!("{name}_{op}"));
-            builder.node(op, &format!("{name}_{op}"), inputs, &output, attributes);
+            let output = builder.numbered(UNPACKED);
+            builder.node(op, "", inputs, &output, attributes);
             output
         };
         let direction = vec![("direction", Attribute::Text("RIGHT"))];
@@ -115,26 +101,21 @@ impl Sheet<'_> {
         value = step(builder, "BitwiseAnd", &[&value, &mask], vec![]);
         if encoding.signed {
             // Two's complement: the value of each pattern, looked up.
-            let table = unpacking.signed[bits / 4].get_or_insert_with(|| {
-                let half = 1 << (bits - 1);
-                let values: Vec<i64> = (0..half).chain(-half..0).collect();
-                builder.integers(&format!("signed_{bits}_bit"), Element::I8, &[values.len()], &values)
-            });
+            let half = 1 << (bits - 1);
+            let patterns: Vec<i64> = (0..half).chain(-half..0).collect();
+            let table = builder.shared_integers("signed", Element::I8, &[patterns.len()], &patterns);
             value = step(builder, "Cast", &[&value], vec![("to", Attribute::Int(Element::I64 as i64))]);
-            value = step(builder, "Gather", &[table, &value], vec![]);
+            value = step(builder, "Gather", &[&table, &value], vec![]);
         }
         if bytes.len() * each > values.len() {
             // The last byte is not full.
-            let all = builder.integers(&format!("{name}_all"), Element::I64, &[1], &[-1]);
+            let [all, start, end] =
+                [-1, 0, values.len() as i64].map(|at| builder.shared_integers(SHAPE, Element::I64, &[1], &[at]));
             value = step(builder, "Reshape", &[&value, &all], vec![]);
-            let [start, end] =
-                [0, values.len() as i64].map(|at| builder.integers(&format!("{name}_part"), Element::I64, &[1], &[at]));
             value = step(builder, "Slice", &[&value, &start, &end], vec![]);
         }
         let dims: Vec<i64> = dims.iter().map(|&d| d as i64).collect();
-        let shape = builder.integers(&format!("{name}_dims"), Element::I64, &[dims.len()], &dims);
-        let output = builder.value(name);
-        builder.node("Reshape", &format!("{name}_unpacked"), &[&value, &shape], &output, vec![]);
-        output
+        let shape = builder.shared_integers(SHAPE, Element::I64, &[dims.len()], &dims);
+        step(builder, "Reshape", &[&value, &shape], vec![])
     }
 }
