@@ -7,9 +7,10 @@ use crate::Outcome;
 use crate::foreign::{Images, ModelArguments};
 use crate::terminal::{columns, print};
 use anyhow::{Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use exporter::data::Split;
-use exporter::verify::{Answers, Difference, Request, compare, onnx_runtime, reference, tract};
+use exporter::verify::{Answers, Difference, Level, Request, check, onnx_runtime, reference, tract};
+use runtime::host::Executor;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -31,9 +32,17 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 20, value_name = "COUNT")]
     layer_images: usize,
 
-    /// Python that can import onnxruntime and onnx
+    /// Python that can import onnxruntime and onnx; several times for several versions
     #[arg(long, default_value = "python3", value_name = "PROGRAM")]
-    python: PathBuf,
+    python: Vec<PathBuf>,
+
+    /// How far ONNX Runtime may rewrite the graph: native types below 8 bit want `basic`
+    #[arg(long, value_enum, default_value_t = Optimization::Default)]
+    optimization: Optimization,
+
+    /// Kernels of the integer runtime: `reference`, `portable` or an instruction set of this machine; the fastest if not given
+    #[arg(long, value_name = "NAME")]
+    kernels: Option<Executor>,
 
     /// Share of the images, in per cent, that an engine may answer otherwise
     #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
@@ -42,6 +51,17 @@ pub(crate) struct Arguments {
     /// Form of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+}
+
+/// ONNX Runtime's `graph_optimization_level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Optimization {
+    /// Everything
+    Default,
+    /// `ORT_ENABLE_BASIC`
+    Basic,
+    /// `ORT_DISABLE_ALL`
+    Off,
 }
 
 #[derive(Serialize)]
@@ -71,18 +91,26 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         quantized: loaded.quantized,
         pixels: &images.pixels,
         tapped: a.layer_images.min(images.count),
+        kernels: a.kernels.unwrap_or_else(Executor::best),
+    };
+    let level = match a.optimization {
+        Optimization::Default => Level::Default,
+        Optimization::Basic => Level::Basic,
+        Optimization::Off => Level::Off,
     };
     eprintln!("{} images of {}", images.count, images.name);
     let ours = reference(&request).map_err(|e| anyhow!(e))?;
     let (mut engines, mut missing) = (Vec::new(), Vec::new());
-    let mut add = |name: &str, answers: Result<Answers, String>| match answers {
-        Ok(answers) => engines.push(compare(&request, &ours, &answers)),
+    let mut add = |name: &str, difference: Result<Difference, String>| match difference {
+        Ok(difference) => engines.push(difference),
         Err(reason) => missing.push((name.to_owned(), reason)),
     };
     eprintln!("tract ...");
-    add("tract", tract(&request));
-    eprintln!("ONNX Runtime ...");
-    add("ONNX Runtime", onnx_runtime(&request, &a.python));
+    add("tract", check(&request, &ours, tract));
+    for python in &a.python {
+        eprintln!("ONNX Runtime of {} ...", python.display());
+        add("ONNX Runtime", check(&request, &ours, |request| onnx_runtime(request, python, level)));
+    }
 
     let limit = a.max_other_answers / 100.0 * images.count as f64;
     let report = Report {
@@ -145,6 +173,23 @@ fn text(report: &Report) -> String {
     }
     text.push('\n');
     text.push_str(&columns(&rows));
+    for engine in &report.engines {
+        for op in &engine.ops {
+            text.push_str(&format!(
+                "{}: {} ({}) itself differs in {}, by at most {} LSB\n",
+                engine.engine,
+                op.node,
+                op.op,
+                share(op.differing, op.elements),
+                op.largest
+            ));
+        }
+        match engine.in_float.as_deref() {
+            Some([]) => text.push_str(&format!("{}: everything in integer kernels\n", engine.engine)),
+            Some(ops) => text.push_str(&format!("{}: in float: {}\n", engine.engine, ops.join(", "))),
+            None => {}
+        }
+    }
     for (engine, reason) in &report.missing {
         text.push_str(&format!("{engine} did not run: {reason}\n"));
     }

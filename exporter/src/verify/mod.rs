@@ -5,9 +5,11 @@
 //! float one. *Refused*, as text for people: engines that are not there or cannot run the file, with their reason.
 //!
 //! Compared is what the network ends with: of a file that ends in Softmax the values before it, of a quantized file the stored
-//! integers. On the first images every integer tensor is compared as well, so that the first op that differs has a name.
+//! integers. On the first images every integer tensor is compared as well, so that the first op that differs has a name;
+//! and where outputs differ, the images on which they do are run again to see which ops do so of themselves ([`check`]).
 
 mod files;
+mod ops;
 mod ours;
 mod python;
 #[cfg(test)]
@@ -17,14 +19,16 @@ mod tract;
 use std::collections::HashMap;
 use std::path::Path;
 
+use runtime::host::Executor;
 use serde::Serialize;
 
 use crate::execute::largest;
 use crate::network::{Network, Shape};
 
+pub use ops::{OpDifference, by_op};
 pub use ours::reference;
-pub use python::onnx_runtime;
-pub use tract::tract;
+pub use python::{Level, onnx_runtime};
+pub use tract::{TRACT, tract};
 
 /// The file and what it is asked.
 #[derive(Clone, Copy)]
@@ -41,6 +45,8 @@ pub struct Request<'a> {
     pub pixels: &'a [u8],
     /// Images, from the first on, of which every integer tensor is compared.
     pub tapped: usize,
+    /// Kernels of the integer runtime.
+    pub kernels: Executor,
 }
 
 impl Request<'_> {
@@ -62,6 +68,8 @@ pub struct Answers {
     pub outputs: Vec<f32>,
     /// Integer tensors of the images that are tapped, by the name they have in the network: image after image, `C H W`.
     pub taps: HashMap<String, Vec<i32>>,
+    /// Operators that compute in float in a quantized network as the engine runs it; `None` where it does not tell.
+    pub in_float: Option<Vec<String>>,
 }
 
 /// How an engine's answers differ from the reference's.
@@ -83,7 +91,15 @@ pub struct Difference {
     pub first: Option<First>,
     /// Integer tensors that were compared op by op, of how many there are.
     pub tapped: [usize; 2],
+    /// The ops that differ though all they read agrees: on the images whose outputs differ, at most [`TRACED`] of them, or
+    /// where none does, on those that were tapped.
+    pub ops: Vec<OpDifference>,
+    /// Operators that compute in float, where the engine tells.
+    pub in_float: Option<Vec<String>>,
 }
+
+/// Images with other outputs that are run again to see which ops differ.
+pub const TRACED: usize = 500;
 
 /// Where two engines part ways first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -100,6 +116,30 @@ pub struct First {
     pub elements: usize,
     /// Largest difference in steps.
     pub largest: i32,
+}
+
+/// Runs an engine and compares it with the reference. The error is text for people.
+///
+/// # Errors
+/// Those of the engine.
+pub fn check(
+    request: &Request,
+    reference: &Answers,
+    engine: impl Fn(&Request) -> Result<Answers, String>,
+) -> Result<Difference, String> {
+    let theirs = engine(request)?;
+    let mut difference = compare(request, reference, &theirs);
+    let rows =
+        |answers: &Answers| answers.outputs.chunks_exact(request.outputs()).map(<[f32]>::to_vec).collect::<Vec<_>>();
+    let pairs = rows(reference).into_iter().zip(rows(&theirs)).enumerate();
+    let images: Vec<usize> = pairs.filter(|(_, (a, b))| a != b).map(|(image, _)| image).take(TRACED).collect();
+    if request.quantized && request.tapped > 0 && !images.is_empty() {
+        let len = request.pixels.len() / request.images();
+        let pixels: Vec<u8> = images.iter().flat_map(|i| &request.pixels[i * len..][..len]).copied().collect();
+        let again = Request { pixels: &pixels, tapped: images.len(), ..*request };
+        difference.ops = by_op(&again, &ours::reference(&again)?, &engine(&again)?);
+    }
+    Ok(difference)
 }
 
 /// Compares an engine with the reference.
@@ -136,6 +176,8 @@ pub fn compare(request: &Request, reference: &Answers, engine: &Answers) -> Diff
         largest: pairs().fold(0.0, |most, (a, b)| most.max(f64::from((a - b).abs()))),
         first,
         tapped: [compared, integer.len()],
+        ops: by_op(request, reference, engine),
+        in_float: engine.in_float.clone(),
     }
 }
 

@@ -1,8 +1,9 @@
 """Runs a model in ONNX Runtime: python -c SCRIPT FOLDER REQUEST.
 
 Enters: FOLDER/model.onnx, FOLDER/input (images as little-endian f32), REQUEST (JSON): names of input, output and of further
-values, dims of one image, images of which the further values are wanted. Leaves: FOLDER/output and FOLDER/taps (f32, value
-after value, image after image) and one line of JSON.
+values, dims of one image, images of which the further values are wanted, optimization level. Leaves: FOLDER/output and
+FOLDER/taps (f32, value after value, image after image) and one line of JSON, in which `in_float` are the operators of the
+graph as it runs that read what a DequantizeLinear gives, other than a QuantizeLinear.
 """
 
 import json
@@ -15,12 +16,21 @@ import onnxruntime
 
 folder, request = sys.argv[1], json.loads(sys.argv[2])
 path = os.path.join(folder, "model.onnx")
+optimized = os.path.join(folder, "optimized.onnx")
+LEVELS = {
+    "default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "off": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
 
 
 def session(names):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    options.graph_optimization_level = LEVELS[request["level"]]
+    options.optimized_model_filepath = optimized
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
     model = onnx.load(path)
     del model.graph.output[:]
     for name in names:
@@ -46,8 +56,16 @@ def run(engine, names, images):
     return [numpy.concatenate(part).astype("<f4") for part in zip(*parts)]
 
 
+def computed_in_float():
+    nodes = onnx.load(optimized).graph.node
+    dequantized = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    reads = [node for node in nodes if dequantized.intersection(node.input)]
+    return [f"{node.op_type} {node.name}" for node in reads if node.op_type not in ("QuantizeLinear", "Cast", "Softmax")]
+
+
 images = numpy.fromfile(os.path.join(folder, "input"), "<f4").reshape([-1] + request["dims"])
 engine, names = session([request["output"]])
+in_float = computed_in_float()
 (output,) = run(engine, names, images)
 output.tofile(os.path.join(folder, "output"))
 taps = []
@@ -57,5 +75,6 @@ with open(os.path.join(folder, "taps"), "wb") as file:
         for name, values in zip(request["taps"], run(engine, names, images[: request["tapped"]])):
             taps.append([name, list(values.shape[1:])])
             file.write(values.tobytes())
-reply = {"engine": "ONNX Runtime " + onnxruntime.__version__, "outputs": output[0].size, "taps": taps}
+version = "ONNX Runtime " + onnxruntime.__version__
+reply = {"engine": version, "outputs": output[0].size, "in_float": in_float, "taps": taps}
 print(json.dumps(reply))

@@ -2,7 +2,8 @@
 //! integer tensor, or, for a float network, those of the float executor. Refuses: what the image writer and they refuse.
 
 use rayon::prelude::*;
-use runtime::exec::{Output, Session};
+use runtime::exec::Output;
+use runtime::host::Prepared;
 use runtime::image::{Image, Op};
 use runtime::observe::Observer;
 
@@ -30,16 +31,16 @@ pub fn reference(request: &Request) -> Result<Answers, String> {
         .par_chunks_exact(bytes)
         .enumerate()
         .map_init(
-            || vec![0; image.arena_bytes()],
-            |arena, (i, pixels)| {
-                let mut session = Session::new(image, arena).map_err(|e| e.to_string())?;
+            || Prepared::with(image, request.kernels),
+            |prepared, (i, pixels)| {
                 let mut taps = Taps { wanted: i < request.tapped, found: Vec::new() };
-                let output = session.run_pixels_observed(pixels, &mut taps).map_err(|e| e.to_string())?;
+                let output = prepared.run_pixels_observed(pixels, &mut taps).map_err(|e| e.to_string())?;
                 Ok(((0..output.len()).map(|i| output.integer(i) as f32).collect(), taps))
             },
         )
         .collect::<Result<_, String>>()?;
-    let mut answers = Answers { engine: "intact runtime".into(), ..Answers::default() };
+    let engine = format!("intact runtime ({} kernels)", request.kernels);
+    let mut answers = Answers { engine, ..Answers::default() };
     for (outputs, taps) in results {
         answers.outputs.extend(outputs);
         for (name, values) in taps.found {

@@ -11,20 +11,46 @@ use super::{Answers, Request, channels_first};
 
 const SCRIPT: &str = include_str!("onnx_runtime.py");
 
+/// How far ONNX Runtime may rewrite the graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// As it does unless told otherwise: everything.
+    #[default]
+    Default,
+    /// `ORT_ENABLE_BASIC`: what keeps to the operators of the standard.
+    Basic,
+    /// `ORT_DISABLE_ALL`.
+    Off,
+}
+
+impl Level {
+    /// Its name in the script.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Basic => "basic",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// What the script prints.
 #[derive(Deserialize)]
 struct Reply {
     engine: String,
     outputs: usize,
+    /// Operators that compute in float, by name.
+    in_float: Vec<String>,
     /// Name, dims of one image, for each value that was tapped.
     taps: Vec<(String, Vec<usize>)>,
 }
 
-/// What ONNX Runtime computes. The error is text for people.
+/// What ONNX Runtime computes on one thread. Signed activations are fused as on ARM64 (`session.qdqisint8allowed`). The error
+/// is text for people.
 ///
 /// # Errors
 /// `python` is no interpreter, has no ONNX Runtime, or that does not run the file.
-pub fn onnx_runtime(request: &Request, python: &Path) -> Result<Answers, String> {
+pub fn onnx_runtime(request: &Request, python: &Path, level: Level) -> Result<Answers, String> {
     let names = Names::of(request)?;
     let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
     let at = |name: &str| folder.path().join(name);
@@ -41,6 +67,7 @@ pub fn onnx_runtime(request: &Request, python: &Path) -> Result<Answers, String>
     let dims = if names.channels_last { [shape.h, shape.w, shape.c] } else { [shape.c, shape.h, shape.w] };
     let asked = serde_json::json!({
         "input": names.input, "dims": dims, "output": names.output, "taps": values, "tapped": request.tapped,
+        "level": level.name(),
     });
     write("model.onnx", request.bytes)?;
     let output = Command::new(python)
@@ -63,7 +90,8 @@ pub fn onnx_runtime(request: &Request, python: &Path) -> Result<Answers, String>
     if reply.outputs != request.outputs() || outputs.len() != request.images() * request.outputs() {
         return Err(format!("{} outputs an image, expected {}", reply.outputs, request.outputs()));
     }
-    let mut answers = Answers { engine: reply.engine, outputs, ..Answers::default() };
+    let in_float = request.quantized.then_some(reply.in_float);
+    let mut answers = Answers { engine: reply.engine, outputs, in_float, ..Answers::default() };
     let mut rest = &read("taps")?[..];
     for (value, dims) in reply.taps {
         let len = dims.iter().product::<usize>();

@@ -17,7 +17,15 @@ fn quantized(seed: u64) -> (Network, Vec<u8>, Vec<u8>) {
 }
 
 fn request<'a>(network: &'a Network, bytes: &'a [u8], pixels: &'a [u8], quantized: bool) -> Request<'a> {
-    Request { path: Path::new("sample.onnx"), bytes, network, quantized, pixels, tapped: 5 }
+    Request {
+        path: Path::new("sample.onnx"),
+        bytes,
+        network,
+        quantized,
+        pixels,
+        tapped: 5,
+        kernels: runtime::host::Executor::best(),
+    }
 }
 
 #[test]
@@ -111,7 +119,7 @@ fn either_order_of_axes_is_understood() {
 fn an_interpreter_that_is_none_is_named() {
     let (network, bytes, images) = quantized(2);
     let request = request(&network, &bytes, &images, true);
-    let text = onnx_runtime(&request, Path::new("no-such-python")).unwrap_err();
+    let text = onnx_runtime(&request, Path::new("no-such-python"), Level::Default).unwrap_err();
     assert!(text.starts_with("no-such-python: "), "{text}");
 }
 
@@ -122,8 +130,10 @@ fn onnx_runtime_answers_as_the_runtime_does() {
         let (network, bytes, images) = quantized(seed);
         let request = request(&network, &bytes, &images, true);
         let ours = reference(&request).unwrap();
-        let found = compare(&request, &ours, &onnx_runtime(&request, &python).unwrap());
+        let engine = |request: &Request| onnx_runtime(request, &python, Level::Default);
+        let found = check(&request, &ours, engine).unwrap();
         assert_eq!(found.tapped[0], found.tapped[1]);
-        assert!(found.largest <= 2.0, "seed {seed}: {found:?}");
+        assert_eq!((found.largest, found.first, found.ops), (0.0, None, vec![]), "seed {seed}");
+        assert_eq!(found.in_float, Some(vec![]), "seed {seed}: all in integer kernels");
     }
 }

@@ -7,7 +7,7 @@ use super::files::Names;
 use super::{Answers, Request, channels_first};
 
 /// The release that this crate is built with.
-const ENGINE: &str = "tract 0.23.9";
+pub const TRACT: &str = "tract 0.23.9";
 
 /// What tract computes. The error is text for people.
 ///
@@ -46,7 +46,7 @@ pub fn tract(request: &Request) -> Result<Answers, String> {
         })
         .collect::<TractResult<_>>()
         .map_err(text)?;
-    let mut answers = Answers { engine: ENGINE.into(), ..Answers::default() };
+    let mut answers = Answers { engine: TRACT.into(), ..Answers::default() };
     // Values that tract does not know by name are not among its outputs.
     let known: Vec<&str> =
         tapped.iter().zip(&found[1..]).filter(|(_, found)| **found).map(|((name, _), _)| name.as_str()).collect();
