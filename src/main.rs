@@ -9,6 +9,8 @@ mod foreign;
 mod gap;
 mod integers;
 mod model;
+#[cfg(feature = "train")]
+mod predicted;
 mod progress;
 mod terminal;
 #[cfg(feature = "train")]

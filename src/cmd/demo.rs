@@ -1,5 +1,5 @@
-//! `intact demo`: the whole path on images that the program draws itself. Enters: nothing but a folder. Leaves: a trained
-//! network, int8 ONNX, a flash image, and the gap report down to an emulated Cortex-M4. Refused: a build without training,
+//! `intact demo`: the whole path on images that the program draws itself. Enters: nothing but a folder. Leaves: a network with
+//! predicted weights, the same trained, int8 ONNX, a flash image, and the gap report down to an emulated Cortex-M4. Refused: a build without training,
 //! and (unless `--no-emulator`) a machine without QEMU or a compiler for the board, with the packages to install.
 
 use crate::Outcome;
@@ -34,23 +34,44 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     use super::{export, sim};
     use crate::gap::{Ladder, Limits};
     use crate::model::{Bits, Preset, QuantizeArguments};
+    use crate::predicted::Prediction;
     use crate::training::{Job, Start};
+    use anyhow::Context;
+    use exporter::checkpoint;
     use exporter::data::Split;
     use trainer::fit::{Config, Stage};
+    use trainer::hypernet::Setting;
 
     // About a minute of training on two cores; the folder makes a second run instant.
     const IMAGES: usize = 20_000;
+    const EPOCHS: u64 = 3;
     const EMULATED: usize = 50;
+    const NETWORK: &str = "edge:id:0";
 
     let data = DataArguments { data: "shapes10".into(), hold_out: None, data_seed: 0 };
     let bits = Bits { weights: 8, activations: 8 };
-    eprintln!("1. Training ResNet-8 on {IMAGES} drawn images: two epochs in floats, one with quantization in the loop");
+    eprintln!("1. Predicting the weights of {NETWORK}, a network that was never trained, for {bits}");
+    let prediction = Prediction {
+        architecture: NETWORK,
+        ghn: None,
+        setting: Setting::new(bits.weights, bits.activations),
+        data: &data.open(Split::Train, None)?,
+        batches: 8,
+        seed: 1,
+        device: "cpu",
+    };
+    let predicted = prediction.network()?;
+    std::fs::create_dir_all(&a.out).with_context(|| a.out.display().to_string())?;
+    let begin = a.out.join("predicted.safetensors");
+    checkpoint::save(&begin, &predicted, &Default::default())?;
+
+    eprintln!("2. Training it on {IMAGES} drawn images with quantization in the loop, {EPOCHS} epochs");
     let recipe = Config {
-        float: Stage { epochs: 2, rate: 0.1, warmup: 50 },
-        quantized: Stage { epochs: 1, rate: 0.01, warmup: 0 },
+        float: Stage { epochs: 0, ..Config::default().float },
+        quantized: Stage { epochs: EPOCHS, rate: 0.05, warmup: 0 },
         ..Config::default()
     };
-    let start = Start::Net("resnet8");
+    let start = Start::Checkpoint(&begin);
     let job = Job { start, data: &data, images: Some(IMAGES), folder: &a.out, fresh: false, device: "cpu" };
     let finished = job.run(&recipe)?;
     if finished.stopped {
@@ -58,7 +79,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
 
-    eprintln!("2. Folding, quantizing, writing int8 ONNX and a flash image");
+    eprintln!("3. Folding, quantizing, writing int8 ONNX and a flash image");
     let network = crate::model::load(&finished.network)?;
     let training = data.open_for(&network, Split::Train)?;
     let test = data.open_for(&network, Split::Test)?.sample(usize::MAX);
@@ -67,7 +88,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let written = export::write_as(&quantized, &a.out, &Default::default())?;
     let image = std::fs::read(&written[1].0)?;
 
-    eprintln!("3. Integers on this machine{}", if a.no_emulator { "" } else { " and on an emulated Cortex-M4" });
+    eprintln!("4. Integers on this machine{}", if a.no_emulator { "" } else { " and on an emulated Cortex-M4" });
     let emulator = sim::EmulatorArguments { board: "mps2-an386".into(), jobs: 2 };
     let emulated = match a.no_emulator {
         true => None,
@@ -79,7 +100,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     print(&format!(
         "{}\nwrote {checkpoint}\n      {onnx}\n      {flash}\n\n\
          next: intact inspect {onnx}\n      intact run {flash} PICTURE.png\n      intact sim {flash} --board stm32f446re --ops\n      \
-         intact bench {flash}\n      intact train resnet8 --data PATH-TO-CIFAR-10\n",
+         intact bench {flash}\n      intact init edge:id:7 --bits w4a4 --data PATH-TO-CIFAR-10 --out start.safetensors\n",
         report.text()
     ))?;
     Ok(if report.passed() { Outcome::Done } else { Outcome::CheckFailed })

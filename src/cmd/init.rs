@@ -3,15 +3,15 @@
 
 use super::data::DataArguments;
 use crate::Outcome;
+use crate::predicted::Prediction;
 use crate::terminal::print;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use exporter::checkpoint;
 use exporter::data::Split as DataSplit;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-use trainer::graph::{Architecture, GraphSet, Request, Sampler, Space, Split};
-use trainer::hypernet::{self, Setting, Start};
+use trainer::hypernet::Setting;
 
 /// Predict the weights of a network with a hypernetwork, ready for `intact train --from`
 #[derive(Args)]
@@ -19,9 +19,9 @@ pub(crate) struct Arguments {
     /// `FILE#INDEX` of a file made by `graphs generate`, or `SPACE:SPLIT:INDEX` as in edge:id:7
     architecture: String,
 
-    /// The hypernetwork
+    /// The hypernetwork, for images of as many classes as its own; without, the one that comes with the program: for ten classes
     #[arg(long, value_name = "FILE")]
-    ghn: PathBuf,
+    ghn: Option<PathBuf>,
 
     /// Bit widths that it will run at: float, or as in w4a4
     #[arg(long, default_value = "float")]
@@ -48,51 +48,28 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let (architecture, name) = architecture(&a.architecture, a.seed)?;
-    let ghn = hypernet::load(&a.ghn)?;
     let data = a.data.open(DataSplit::Train, None)?;
-    let device = trainer::device::by_name(&a.device)?;
     let began = Instant::now();
-    let start = Start {
-        parameters: &ghn.parameters,
-        architecture: &architecture,
+    let prediction = Prediction {
+        architecture: &a.architecture,
+        ghn: a.ghn.as_deref(),
         setting: a.bits,
-        s_max: 10,
         data: &data,
         batches: a.batches,
         seed: a.seed,
+        device: &a.device,
     };
-    let network = start.network(&name, &device)?;
+    let network = prediction.network()?;
     checkpoint::save(&a.out, &network, &checkpoint::Extra::default())?;
     let (out, parameters) = (a.out.display(), network.parameters());
     let milliseconds = 1e3 * began.elapsed().as_secs_f64();
     print(&format!(
-        "{name}: {parameters} parameters predicted for {}, statistics of {} images, {milliseconds:.0} ms\nwrote {out}\n\
+        "{}: {parameters} parameters predicted for {}, statistics of {} images, {milliseconds:.0} ms\nwrote {out}\n\
          next: intact train --from {out} --data {}\n",
+        network.name,
         a.bits,
         64 * a.batches,
         a.data.data
     ))?;
     Ok(Outcome::Done)
-}
-
-/// The architecture and a name for the network.
-fn architecture(text: &str, seed: u64) -> Result<(Architecture, String)> {
-    if let Some((path, index)) = text.rsplit_once('#') {
-        let index: usize =
-            index.parse().with_context(|| format!("`{text}`: found index `{index}`, expected a number"))?;
-        let set = GraphSet::read(Path::new(path))?;
-        let found = set
-            .get(index)
-            .with_context(|| format!("{path}: found {} networks, expected more than {index}", set.len()))?;
-        let stem = Path::new(path).file_stem().unwrap_or_default().to_string_lossy();
-        return Ok((found, format!("{stem}-{index}")));
-    }
-    let [space, split, index] = text.split(':').collect::<Vec<_>>()[..] else {
-        bail!("architecture: found `{text}`, expected FILE#INDEX or SPACE:SPLIT:INDEX, as in edge:id:7");
-    };
-    let (space, split): (Space, Split) = (space.parse()?, split.parse()?);
-    let index: u64 = index.parse().with_context(|| format!("`{text}`: found index `{index}`, expected a number"))?;
-    let (found, _) = Sampler::new(Request::new(space, split, seed))?.draw(index)?;
-    Ok((found, format!("{space}-{split}-{index}")))
 }

@@ -97,7 +97,15 @@ pub fn save(path: &Path, saved: &Saved) -> Result<(), FileError> {
 /// [`FileError`].
 pub fn load(path: &Path) -> Result<Saved, FileError> {
     let bytes = std::fs::read(path).map_err(|source| FileError::Read { path: path.into(), source })?;
-    read(&bytes).map_err(|reason| FileError::Format { path: path.into(), reason })
+    from_bytes(&bytes, path)
+}
+
+/// What a file holds whose bytes are at hand; `path` names them in errors.
+///
+/// # Errors
+/// [`FileError::Format`].
+pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Saved, FileError> {
+    read(bytes).map_err(|reason| FileError::Format { path: path.into(), reason })
 }
 
 fn read(bytes: &[u8]) -> Result<Saved, String> {

@@ -23,7 +23,7 @@ pub mod train;
 mod vectors;
 
 pub use execute::{Leaves, Mode, Normalization, Ranges, Rounding, cross_entropy, logits};
-pub use file::{FileError, Saved, load, save};
+pub use file::{FileError, Saved, from_bytes, load, save};
 pub use parameters::{CHANNELS, Config, Entry, HIDDEN, Parameters};
 pub use predict::{PredictError, Prediction, Tensors, predict};
 pub use setting::{Setting, SettingError};
