@@ -4,7 +4,9 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::network::{BatchNorm, Conv2d, Dense, Network, Node, Op, Pool, Preprocessing, Shape, TensorId, Window};
+use crate::network::{
+    BatchNorm, Conv2d, Dense, Function, Network, Node, Op, Pool, Preprocessing, Shape, TensorId, Window,
+};
 
 /// Draws.
 pub(crate) struct Random(ChaCha8Rng);
@@ -69,6 +71,8 @@ struct Builder {
     random: Random,
     network: Network,
     batch_norm: bool,
+    /// Of the kinds of blocks, how many may come up.
+    kinds: usize,
 }
 
 impl Builder {
@@ -95,6 +99,20 @@ impl Builder {
             3 => self.push(Op::Clamp { min: -0.37, max: 0.81 }, &[id]),
             _ => id,
         }
+    }
+
+    /// An activation function.
+    fn function(&mut self, x: TensorId) -> TensorId {
+        let function = self.random.pick(&[
+            Function::LeakyRelu { alpha: 0.1 },
+            Function::LeakyRelu { alpha: -0.3 },
+            Function::HardSwish,
+            Function::Silu,
+            Function::Sigmoid,
+            Function::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 },
+            Function::Tanh,
+        ]);
+        self.push(Op::Function(function), &[x])
     }
 
     fn conv(&mut self, x: TensorId, out_channels: usize, groups: usize, window: Window) -> TensorId {
@@ -131,7 +149,7 @@ impl Builder {
     fn block(&mut self, x: TensorId) -> TensorId {
         let shape = self.shape(x);
         let channels = self.random.pick(&[1, 2, 4, 5, 8, 12]);
-        match self.random.below(9) {
+        match self.random.below(self.kinds) {
             0 => {
                 let window = self.odd(shape);
                 self.conv(x, channels, 1, window)
@@ -169,6 +187,45 @@ impl Builder {
                 if kind == 5 { self.push(Op::MaxPool(pool), &[x]) } else { self.push(Op::AveragePool(pool), &[x]) }
             }
             7 => self.push(Op::Clamp { min: -0.2, max: 0.9 }, &[x]),
+            9 => {
+                let window = self.odd(shape);
+                let y = self.conv(x, channels, 1, window);
+                self.function(y)
+            }
+            10 => {
+                // Squeeze and excite.
+                let window = self.same();
+                let y = self.conv(x, channels, 1, window);
+                let mean = self.push(Op::GlobalAveragePool, &[y]);
+                let point = Window::square(1, 1, 0);
+                let narrow = self.conv(mean, 2, 1, point);
+                let wide = self.conv(narrow, channels, 1, point);
+                let gate = self.random.pick(&[Function::Sigmoid, Function::HardSigmoid { alpha: 0.2, beta: 0.5 }]);
+                let gate = self.push(Op::Function(gate), &[wide]);
+                self.push(Op::Mul, &[y, gate])
+            }
+            11 => {
+                let window = self.same();
+                let y = self.conv(x, shape.c, 1, window);
+                let product = self.push(Op::Mul, &[x, y]);
+                if self.random.below(2) == 0 { self.push(Op::RELU, &[product]) } else { product }
+            }
+            12 => {
+                let padding = [self.random.below(3), self.random.below(3), 1 + self.random.below(2), 0];
+                let padded = self.push(Op::Pad { padding }, &[x]);
+                let pool = Pool { window: Window::square(2, 1, 0) };
+                let one = self.shape(padded).w == 1;
+                let average = self.random.below(2) == 0;
+                match (one, average) {
+                    (true, _) => padded,
+                    (_, true) => self.push(Op::AveragePool(pool), &[padded]),
+                    _ => self.push(Op::MaxPool(pool), &[padded]),
+                }
+            }
+            13 => {
+                let y = self.function(x);
+                self.push(Op::Concat, &[x, y])
+            }
             _ => {
                 let groups = shape.c;
                 let window = self.same();
@@ -179,13 +236,22 @@ impl Builder {
     }
 }
 
-/// A random network that ends in a classifier of 7 classes.
+/// A random network that ends in a classifier of 7 classes, of the ops that networks trained here are made of.
 pub(crate) fn network(seed: u64, sample: Sample) -> Network {
+    drawn(seed, sample, 9)
+}
+
+/// The same of all ops that a file from elsewhere may bring.
+pub(crate) fn foreign(seed: u64, sample: Sample) -> Network {
+    drawn(seed, sample, 14)
+}
+
+fn drawn(seed: u64, sample: Sample, kinds: usize) -> Network {
     let mut random = Random::new(seed);
     let shape = Shape::new(random.pick(&[1, 3]), 6 + random.below(8), 6 + random.below(8));
     let preprocessing = Preprocessing { mean: random.values(shape.c, 0.3, 0.6), std: random.values(shape.c, 0.2, 0.3) };
     let network = Network::new(format!("sample-{seed}"), shape, preprocessing, Vec::new());
-    let mut builder = Builder { random, network, batch_norm: sample.batch_norm };
+    let mut builder = Builder { random, network, batch_norm: sample.batch_norm, kinds };
     let mut x = 0;
     for _ in 0..sample.blocks {
         x = builder.block(x);
@@ -195,7 +261,7 @@ pub(crate) fn network(seed: u64, sample: Sample) -> Network {
         1 => builder.push(Op::Flatten, &[x]),
         2 => {
             let flat = builder.push(Op::Flatten, &[x]);
-            builder.push(Op::RELU, &[flat])
+            if kinds > 9 { builder.function(flat) } else { builder.push(Op::RELU, &[flat]) }
         }
         _ => x,
     };
@@ -291,6 +357,19 @@ pub(crate) fn reference(network: &Network, node: &Node, weight: Option<&[f64]>, 
             x.chunks_exact(shape.pixels()).map(|plane| plane.iter().sum::<f64>() / shape.pixels() as f64).collect()
         }
         Op::Add => x.iter().zip(inputs[1]).map(|(a, b)| a + f64::from(*b)).collect(),
+        Op::Function(function) => x.iter().map(|&x| f64::from(function.apply(x as f32))).collect(),
+        Op::Mul => {
+            let run = x.len() / inputs[1].len();
+            x.iter().enumerate().map(|(i, x)| x * f64::from(inputs[1][i / run])).collect()
+        }
+        Op::Pad { padding: [top, left, bottom, right] } => {
+            let (h, w) = (top + shape.h + bottom, left + shape.w + right);
+            let value = |c: usize, y: usize, column: usize| {
+                let (y, column) = (y.wrapping_sub(*top), column.wrapping_sub(*left));
+                if y < shape.h && column < shape.w { at(c, y, column) } else { 0.0 }
+            };
+            each_channel().flat_map(|c| (0..h * w).map(move |i| (c, i))).map(|(c, i)| value(c, i / w, i % w)).collect()
+        }
         Op::Concat => inputs.iter().flat_map(|x| x.iter().map(|&x| f64::from(x))).collect(),
         Op::Flatten => x,
     }

@@ -6,9 +6,9 @@
 //!
 //! Rules, whatever the method:
 //! - The input holds exactly the values that its preprocessing makes of the pixels 0 to 255.
-//! - MaxPool and Flatten share the encoding of what they read. A tensor behind a Clamp is measured behind it, so that its
+//! - MaxPool, Pad and Flatten share the encoding of what they read. A tensor behind a Clamp is measured behind it, so that its
 //!   range lies within the clamp and a ReLU puts the zero point on the lower limit.
-//! - The zero point of an Add's output is even: see [`even_zero_point`].
+//! - The zero point of an Add's or Mul's output is even: see [`even_zero_point`].
 //! - Measured scales behind Add and AveragePool are such that no result lies on a tie, where engines part ways: see [`ties`].
 
 mod measure;
@@ -160,7 +160,7 @@ pub fn calibrate_to(
             continue;
         }
         let mut output = encodings[group.output].take();
-        if matches!(head.op, Op::Add) {
+        if matches!(head.op, Op::Add | Op::Mul) {
             output.iter_mut().for_each(even_zero_point);
         }
         // What training has settled on stays: it is what the integers were trained for.

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use crate::network::{Network, NetworkError, NodeId, Op, Shape, TensorId};
+use crate::network::{Function, Network, NetworkError, NodeId, Op, Shape, TensorId};
 
 /// Sweeps over all pairs, at most.
 const SWEEPS: usize = 50;
@@ -103,6 +103,7 @@ fn pairs(network: &Network) -> Vec<Link> {
             match network.nodes[next].op {
                 Op::Conv2d(_) | Op::Dense(_) => return Some(Link { first, second: next, between }),
                 Op::Clamp { min, max } if (min == 0.0 || min == f32::NEG_INFINITY) && max == f32::INFINITY => {}
+                Op::Function(Function::LeakyRelu { .. }) | Op::Pad { .. } => {}
                 Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::Flatten => {}
                 _ => return None,
             }

@@ -254,10 +254,19 @@ impl Step<'_> {
                 }
             }
             (_, Op::Clamp { min, max }) => output.iter_mut().zip(x).for_each(|(y, x)| *y = x.clamp(*min, *max)),
+            (_, Op::Function(function)) => output.iter_mut().zip(x).for_each(|(y, x)| *y = function.apply(*x)),
             (_, Op::MaxPool(p)) => pool::maximum(&p.window, x, shape, &mut output),
             (_, Op::AveragePool(p)) => pool::mean(&p.window, x, shape, &mut output),
             (_, Op::GlobalAveragePool) => pool::global_mean(x, shape, &mut output),
             (_, Op::Add) => output.iter_mut().zip(x.iter().zip(input(1))).for_each(|(y, (a, b))| *y = a + b),
+            (_, Op::Mul) => {
+                let gate = input(1);
+                // A vector has one factor for each channel of the image.
+                let run = x.len() / gate.len();
+                let products = output.chunks_exact_mut(run).zip(x.chunks_exact(run)).zip(gate);
+                products.for_each(|((y, x), factor)| y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor));
+            }
+            (_, Op::Pad { padding }) => pad(*padding, x, shape, &mut output),
             (_, Op::Concat) => {
                 let mut rest = output.as_mut_slice();
                 for i in 0..self.node.inputs.len() {
@@ -275,6 +284,16 @@ impl Step<'_> {
             fake.apply_all(&mut output);
         }
         workspace.tensors[self.node.output] = output;
+    }
+}
+
+/// `C H W` with zeros around height and width.
+fn pad([top, left, bottom, right]: [usize; 4], x: &[f32], shape: Shape, y: &mut [f32]) {
+    let (height, width) = (top + shape.h + bottom, left + shape.w + right);
+    y.fill(0.0);
+    for (y, x) in y.chunks_exact_mut(height * width).zip(x.chunks_exact(shape.pixels())) {
+        let rows = y.chunks_exact_mut(width).skip(top);
+        rows.zip(x.chunks_exact(shape.w)).for_each(|(y, x)| y[left..][..shape.w].copy_from_slice(x));
     }
 }
 

@@ -1,9 +1,10 @@
-//! BatchNorm folded into the layer before it, and Clamps in a row into one.
+//! BatchNorm folded into the layer before it, padding into the convolutions behind it, and Clamps in a row into one.
 //!
 //! *Enters*: a network as trained. *Leaves*: the same function without BatchNorm ([`fold`]), and what folding changed on
-//! given images ([`compare`]), which is rounding of floats and nothing else. *Refused*: a BatchNorm that does not stand
-//! right behind a convolution or dense layer whose output nobody else reads. Clamps stay apart where the tensor between
-//! them is read elsewhere or has an encoding of its own.
+//! given images ([`compare`]), which is rounding of floats and nothing else. A BatchNorm that does not stand right behind a
+//! convolution or dense layer whose output nobody else reads becomes preprocessing, if it reads the image, or a convolution
+//! of one pixel, channel by channel. *Refused*: parameters that leave float range. Clamps stay apart where the tensor
+//! between them is read elsewhere or has an encoding of its own.
 //!
 //! With `f = gamma / sqrt(variance + epsilon)` for each channel: `w' = w * f` and `b' = (b - mean) * f + beta`, computed
 //! in f64 and rounded once.
@@ -14,7 +15,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::execute::{ExecuteError, Executor, Mode, largest};
-use crate::network::{BatchNorm, Network, NetworkError, Node, NodeId, Op};
+use crate::network::{BatchNorm, Conv2d, Network, NetworkError, Node, NodeId, Op, Preprocessing, Window};
 
 /// Why BatchNorm cannot be folded.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +23,6 @@ pub enum FoldError {
     /// It is no network.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// Nothing to fold into.
-    #[error("BatchNormalization `{node}` has nothing to fold into: {reason}")]
-    Alone {
-        /// The BatchNorm's name.
-        node: String,
-        /// What stands before it, and what should.
-        reason: String,
-    },
     /// Folding would leave float range.
     #[error("BatchNormalization `{node}`, folded into `{into}`: channel {channel} gets parameters beyond f32")]
     Overflow {
@@ -49,34 +42,36 @@ pub enum FoldError {
 /// [`FoldError`] naming the BatchNorm.
 pub fn fold(network: &Network) -> Result<Network, FoldError> {
     network.check()?;
-    let (consumers, producers) = (network.consumers(), network.producers());
+    let (consumers, mut producers) = (network.consumers(), network.producers());
     let mut folded = network.clone();
     let mut gone = vec![false; network.nodes.len()];
     for (id, node) in network.nodes.iter().enumerate() {
         let Op::BatchNorm(norm) = &node.op else { continue };
-        let input = node.inputs[0];
-        let name = &network.tensors[input].name;
-        let alone = |reason: String| FoldError::Alone { node: node.name.clone(), reason };
-        let Some(before) = producers[input] else {
-            return Err(alone(format!("it reads `{name}`, the network's input; expected a Conv or Gemm before it")));
+        // What folding has made of the input already.
+        let input = folded.nodes[id].inputs[0];
+        let alone = consumers[node.inputs[0]] == [id] && node.inputs[0] != network.output;
+        if input == network.input && alone && into_preprocessing(&mut folded, norm) {
+            let readers = folded.nodes.iter_mut().flat_map(|node| &mut node.inputs);
+            readers.filter(|read| **read == node.output).for_each(|read| *read = input);
+            if folded.output == node.output {
+                folded.output = input;
+            }
+            gone[id] = true;
+            continue;
+        }
+        let is_layer = |before: &NodeId| matches!(folded.nodes[*before].op, Op::Conv2d(_) | Op::Dense(_));
+        let Some(before) = producers[input].filter(|before| alone && is_layer(before)) else {
+            folded.nodes[id].op = depthwise(norm);
+            continue;
         };
         let layer = &network.nodes[before];
-        if !matches!(layer.op, Op::Conv2d(_) | Op::Dense(_)) {
-            let found = layer.op.name();
-            return Err(alone(format!("it reads the output of `{}`, a {found}; expected a Conv or Gemm", layer.name)));
-        }
-        if let Some(&other) = consumers[input].iter().find(|&&other| other != id) {
-            return Err(alone(format!("`{name}` is also read by `{}`", network.nodes[other].name)));
-        }
-        if input == network.output {
-            return Err(alone(format!("`{name}` is also the network's output")));
-        }
         into_layer(&mut folded.nodes[before].op, norm).map_err(|channel| FoldError::Overflow {
             node: node.name.clone(),
             into: layer.name.clone(),
             channel,
         })?;
         folded.nodes[before].output = node.output;
+        producers[node.output] = Some(before);
         gone[id] = true;
     }
     for (id, node) in network.nodes.iter().enumerate() {
@@ -95,8 +90,73 @@ pub fn fold(network: &Network) -> Result<Network, FoldError> {
         }
     }
     remove(&mut folded, &gone);
+    let folded = padding(folded);
     folded.check()?;
     Ok(folded)
+}
+
+/// The network with every Pad in the windows behind it, where those are of convolutions only.
+pub(crate) fn padding(mut network: Network) -> Network {
+    let consumers = network.consumers();
+    let mut gone = vec![false; network.nodes.len()];
+    for id in 0..network.nodes.len() {
+        let node = &network.nodes[id];
+        let (Op::Pad { padding }, input, output) = (node.op.clone(), node.inputs[0], node.output) else { continue };
+        let readers = &consumers[output];
+        let all_convolutions = readers.iter().all(|&reader| matches!(network.nodes[reader].op, Op::Conv2d(_)));
+        if readers.is_empty() || !all_convolutions || output == network.output {
+            continue;
+        }
+        for &reader in readers {
+            network.nodes[reader].inputs[0] = input;
+            if let Op::Conv2d(conv) = &mut network.nodes[reader].op {
+                conv.window.padding.iter_mut().zip(padding).for_each(|(own, more)| *own += more);
+            }
+        }
+        gone[id] = true;
+    }
+    remove(&mut network, &gone);
+    network
+}
+
+/// Factor and shift of each channel.
+fn factors(norm: &BatchNorm) -> impl Iterator<Item = (f64, f64)> {
+    (0..norm.gamma.len()).map(|c| {
+        let factor = f64::from(norm.gamma[c]) / (f64::from(norm.variance[c]) + f64::from(norm.epsilon)).sqrt();
+        (factor, f64::from(norm.beta[c]) - f64::from(norm.mean[c]) * factor)
+    })
+}
+
+/// Puts a BatchNorm of the image into preprocessing: `(p - mean) / std * factor + shift` is `(p - mean') / std'` with
+/// `std' = std / factor` and `mean' = mean - shift * std'`. False where that gives no preprocessing.
+fn into_preprocessing(network: &mut Network, norm: &BatchNorm) -> bool {
+    let old = &network.preprocessing;
+    let pairs = factors(norm).zip(old.mean.iter().zip(&old.std)).map(|((factor, shift), (&mean, &std))| {
+        let std = f64::from(std) / factor;
+        ((f64::from(mean) - shift * std) as f32, std as f32)
+    });
+    let (mean, std): (Vec<f32>, Vec<f32>) = pairs.unzip();
+    let fits = mean.iter().all(|mean| mean.is_finite()) && std.iter().all(|std| std.is_finite() && *std > 0.0);
+    // What training has found for the tensor before is not true of the one behind.
+    if !fits || network.tensors[network.input].encoding.is_some() {
+        return false;
+    }
+    network.preprocessing = Preprocessing { mean, std };
+    true
+}
+
+/// A BatchNorm that nothing can take up, as a convolution of one pixel.
+fn depthwise(norm: &BatchNorm) -> Op {
+    let channels = norm.gamma.len();
+    let (weight, bias) = factors(norm).map(|(factor, shift)| (factor as f32, shift as f32)).unzip();
+    Op::Conv2d(Conv2d {
+        weight,
+        bias: Some(bias),
+        out_channels: channels,
+        window: Window::square(1, 1, 0),
+        groups: channels,
+        integers: None,
+    })
 }
 
 /// Limits of the one Clamp that does what `first` and then `second` do.

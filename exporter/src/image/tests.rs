@@ -6,7 +6,7 @@ use crate::execute::{Executor, Mode};
 use crate::network::{Encoding, Network, Op, Shape, TensorId, Window};
 use crate::pipeline::{Options, quantize_network};
 use crate::quantize::{clamp_limits, table};
-use crate::samples::{Sample, images, network, positions, taps};
+use crate::samples::{Sample, foreign, images, network, positions, taps};
 use runtime::Session;
 use runtime::image::Image;
 
@@ -26,8 +26,9 @@ fn forms() -> Vec<Options> {
 
 #[test]
 fn the_runtime_computes_the_contract_bit_for_bit() {
-    for seed in 0..12 {
-        let float = network(seed, Sample { batch_norm: seed % 2 == 0, blocks: 2 + seed as usize % 5 });
+    for seed in 0..24 {
+        let sample = Sample { batch_norm: seed % 2 == 0, blocks: 2 + seed as usize % 5 };
+        let float = if seed < 12 { network(seed, sample) } else { foreign(seed, sample) };
         let pixels = images(&float, 4, seed);
         let size = pixels.len() / 4;
         for options in forms() {
@@ -155,6 +156,27 @@ fn oracle(network: &Network, pixels: &[u8]) -> Vec<i32> {
                 input.iter().map(|&q| stored(map[q as u8 as usize], y.signed)).collect()
             }
             Op::Flatten => input.clone(),
+            Op::Function(function) => {
+                let value = |q: &i32| y.quantize(0, function.apply(x.dequantize(0, *q))).clamp(limits.0, limits.1);
+                input.iter().map(value).collect()
+            }
+            Op::Mul => {
+                let (gate, factors) = (encoding(node.inputs[1]), &values[node.inputs[1]]);
+                let m = x.scale[0] * gate.scale[0] / y.scale[0];
+                let run = input.len() / factors.len();
+                let factor = |i: usize| i64::from(factors[i / run] - gate.zero_point[0]);
+                (0..input.len()).map(|i| narrow(centred(i) * factor(i), m)).collect()
+            }
+            Op::Pad { padding: [top, left, ..] } => {
+                let Shape { c, h, w } = network.tensors[group.output].shape;
+                let place = |i: usize| [i / (h * w), i / w % h, i % w];
+                let inside = |[c, iy, ix]: [usize; 3]| {
+                    let (iy, ix) = (iy.wrapping_sub(*top), ix.wrapping_sub(*left));
+                    let at = (c * shape.h).wrapping_add(iy).wrapping_mul(shape.w).wrapping_add(ix);
+                    if iy < shape.h && ix < shape.w { input[at] } else { x.zero_point[0] }
+                };
+                (0..c * h * w).map(|i| inside(place(i))).collect()
+            }
             Op::BatchNorm(_) => unreachable!("folded"),
         };
     }

@@ -4,7 +4,7 @@
 use super::{ImageWriteError, pack, provenance};
 use crate::network::{Encoding, Fused, Integers, Network, Op, Shape, TensorId, Window};
 use crate::plan::{self, Output, Plan, Step};
-use crate::quantize::{add_multipliers, clamp_limits, mean_multiplier, multiplier, table};
+use crate::quantize::{add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, table};
 use runtime::image::repr::{HeaderRepr, OpKind, OpRepr, Span, TensorRepr, WeightsRepr, WindowRepr};
 use runtime::image::{ALIGN, Image, seal};
 use runtime::kernels::{lead, scratch_bytes};
@@ -183,7 +183,17 @@ impl<'n> Writer<'n> {
                 }
                 OpKind::Concat { tables: self.words(spans.into_iter())? }
             }
+            Op::Mul => {
+                let scale = self.encoding(inputs[1]).scale[0];
+                OpKind::Mul { multiplier: multiplier(x.scale[0], scale, y.scale[0]).map_err(refuse)? }
+            }
+            Op::Pad { padding } => {
+                let narrow = |found: &usize| self.narrow(&format!("the padding of node `{}`", node.name), *found);
+                let [top, left, bottom, right] = padding;
+                OpKind::Pad { padding: [narrow(top)?, narrow(left)?, narrow(bottom)?, narrow(right)?] }
+            }
             Op::Clamp { .. } => OpKind::Lookup { table: self.data(&table(x, y, clamp))? },
+            Op::Function(function) => OpKind::Lookup { table: self.data(&function_table(*function, x, y, clamp))? },
             Op::Flatten => OpKind::Reshape,
             Op::BatchNorm(_) => {
                 let reason = "a BatchNormalization has no integers; fold it first".into();
@@ -203,7 +213,7 @@ impl<'n> Writer<'n> {
                 output: at(draft.group.output),
                 place: match draft.kind {
                     OpKind::Reshape => Output::Same,
-                    OpKind::Add { .. } | OpKind::Lookup { .. } => Output::Over,
+                    OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } => Output::Over,
                     OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
                         Output::Below(self.lead(&window, draft, pixels))
                     }
@@ -327,8 +337,8 @@ fn layouts(network: &Network) -> Result<Vec<Option<Shape>>, ImageWriteError> {
         let of = |id: &TensorId| layouts[*id];
         let refuse = || ImageWriteError::Node {
             node: node.name.clone(),
-            reason: "it reads a flattened image; between a Flatten and a dense layer only Relu, Clip and Add of two \
-                     images flattened alike can be exported"
+            reason: "it reads a flattened image; between a Flatten and a dense layer only activation functions, and \
+                     Add and Mul of two images flattened alike, can be exported"
                 .into(),
         };
         layouts[node.output] = match &node.op {
@@ -337,8 +347,8 @@ fn layouts(network: &Network) -> Result<Vec<Option<Shape>>, ImageWriteError> {
                 of(&node.inputs[0]).or((image.pixels() > 1).then_some(image))
             }
             Op::Dense(_) => None,
-            Op::Clamp { .. } => of(&node.inputs[0]),
-            Op::Add if of(&node.inputs[0]) == of(&node.inputs[1]) => of(&node.inputs[0]),
+            Op::Clamp { .. } | Op::Function(_) => of(&node.inputs[0]),
+            Op::Add | Op::Mul if of(&node.inputs[0]) == of(&node.inputs[1]) => of(&node.inputs[0]),
             _ if node.inputs.iter().all(|id| of(id).is_none()) => None,
             _ => return Err(refuse()),
         };

@@ -108,6 +108,10 @@ impl Network {
 
 /// The first parameter that is NaN or infinite.
 fn not_finite(op: &Op) -> Option<(&'static str, usize, f32)> {
+    if let Op::Function(function) = op {
+        let found = function.parameters().into_iter().find(|(_, value)| !value.is_finite());
+        return found.map(|(what, value)| (what, 0, value));
+    }
     let none = Vec::new();
     let lists: Vec<(&'static str, &Vec<f32>)> = match op {
         Op::Conv2d(conv) => vec![("weight", &conv.weight), ("bias", conv.bias.as_ref().unwrap_or(&none))],

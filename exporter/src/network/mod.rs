@@ -11,6 +11,7 @@
 
 mod check;
 mod encoding;
+mod function;
 mod limit;
 mod op;
 mod shape;
@@ -18,6 +19,7 @@ mod topology;
 
 pub use check::NetworkError;
 pub use encoding::Encoding;
+pub use function::Function;
 pub use op::{BatchNorm, Conv2d, Dense, Integers, Op, Pool, Window};
 pub use shape::Shape;
 pub use topology::Fused;

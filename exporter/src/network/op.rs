@@ -2,7 +2,7 @@
 //! ONNX layout. Leaves: output shapes. Refuses (as text that the caller puts next to the node's name): inputs that do
 //! not fit.
 
-use super::{Encoding, Shape};
+use super::{Encoding, Function, Shape};
 use serde::{Deserialize, Serialize};
 
 /// A window that slides over the image: kernel, stride, padding, dilation.
@@ -116,6 +116,8 @@ pub enum Op {
         #[serde(with = "super::limit")]
         max: f32,
     },
+    /// An activation function that is no clamp.
+    Function(Function),
     /// Maximum over a window; padding never wins (ONNX MaxPool, opset 12).
     MaxPool(Pool),
     /// Mean over a window; padding is not counted (ONNX AveragePool, opset 11, `count_include_pad = 0`).
@@ -124,6 +126,13 @@ pub enum Op {
     GlobalAveragePool,
     /// Sum of two tensors of one shape (ONNX Add).
     Add,
+    /// Product of two tensors of one shape, or of an image and a vector, by which every pixel is multiplied (ONNX Mul).
+    Mul,
+    /// Zeros around the image (ONNX Pad, opset 19, mode `constant`).
+    Pad {
+        /// Top, left, bottom, right, in pixels.
+        padding: [usize; 4],
+    },
     /// Channels one after the other (ONNX Concat, axis 1).
     Concat,
     /// The same values as a vector in `C H W` order (ONNX Flatten, axis 1).
@@ -142,10 +151,13 @@ impl Op {
             Self::BatchNorm(_) => "BatchNormalization",
             Self::Clamp { min: 0.0, max } if *max == f32::INFINITY => "Relu",
             Self::Clamp { .. } => "Clip",
+            Self::Function(function) => function.name(),
             Self::MaxPool(_) => "MaxPool",
             Self::AveragePool(_) => "AveragePool",
             Self::GlobalAveragePool => "GlobalAveragePool",
             Self::Add => "Add",
+            Self::Mul => "Mul",
+            Self::Pad { .. } => "Pad",
             Self::Concat => "Concat",
             Self::Flatten => "Flatten",
         }
@@ -161,9 +173,9 @@ impl Op {
         }
     }
 
-    /// Whether the output holds only values of the input, so that both share one encoding.
+    /// Whether the output holds only values of the input, or zeros, so that both share one encoding.
     pub fn keeps_encoding(&self) -> bool {
-        matches!(self, Self::MaxPool(_) | Self::Flatten)
+        matches!(self, Self::MaxPool(_) | Self::Flatten | Self::Pad { .. })
     }
 
     /// Shape of the output.
@@ -172,7 +184,7 @@ impl Op {
     /// Text naming what does not fit, with found and expected.
     pub fn output_shape(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let arity = match self {
-            Self::Add => 2..=2,
+            Self::Add | Self::Mul => 2..=2,
             Self::Concat => 1..=usize::MAX,
             _ => 1..=1,
         };
@@ -221,7 +233,7 @@ impl Op {
                 }
                 Ok(x)
             }
-            Self::Clamp { .. } => Ok(x),
+            Self::Clamp { .. } | Self::Function(_) => Ok(x),
             Self::MaxPool(pool) | Self::AveragePool(pool) => {
                 if pool.window.dilation != [1, 1] {
                     return Err(format!("pooling with dilation {:?}, expected 1", pool.window.dilation));
@@ -240,6 +252,19 @@ impl Op {
                     return Err(format!("Add of {x} and {}: shapes must be equal", inputs[1]));
                 }
                 Ok(x)
+            }
+            Self::Mul => {
+                if inputs[1] != x && inputs[1] != Shape::vector(x.c) {
+                    return Err(format!("Mul of {x} and {}: expected the same shape, or {}x1x1", inputs[1], x.c));
+                }
+                Ok(x)
+            }
+            Self::Pad { padding: [top, left, bottom, right] } => {
+                let sum = |size: usize, a: usize, b: usize| size.checked_add(a)?.checked_add(b);
+                match (sum(x.h, *top, *bottom), sum(x.w, *left, *right)) {
+                    (Some(h), Some(w)) => Ok(Shape::new(x.c, h, w)),
+                    _ => Err("padding beyond any size".into()),
+                }
             }
             Self::Concat => {
                 let mut c = 0;

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::calibrate::{CalibrateError, Clipping, Grid, range};
 use crate::network::{Conv2d, Dense, Encoding, Integers, Network, NetworkError, Node, Op, TensorId};
 
-pub use multiplier::{AddMultipliers, add_multipliers, clamp_limits, mean_multiplier, multiplier, table};
+pub use multiplier::{
+    AddMultipliers, add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, table,
+};
 pub use range::check;
 
 /// Which integers weights become.

@@ -4,7 +4,7 @@
 
 use runtime::arith::{ADD_MULTIPLIER_MAX, ADD_SHIFT_MAX, is_multiplier};
 
-use crate::network::Encoding;
+use crate::network::{Encoding, Function};
 
 /// `M = f32(f32(sx * sw) / sy)` of a convolution or dense layer.
 ///
@@ -54,10 +54,19 @@ pub fn clamp_limits(output: &Encoding, clamp: Option<(f32, f32)>) -> (i32, i32) 
 
 /// The table from one encoding to another, indexed by the stored byte (two's complement if the input is signed); bytes
 /// that the input cannot hold map to what its nearest integer maps to.
-pub fn table(input: &Encoding, output: &Encoding, (low, high): (i32, i32)) -> [u8; 256] {
+pub fn table(input: &Encoding, output: &Encoding, limits: (i32, i32)) -> [u8; 256] {
+    table_of(input, output, limits, |x| x)
+}
+
+/// The table of a function between two encodings, likewise.
+pub fn function_table(function: Function, input: &Encoding, output: &Encoding, limits: (i32, i32)) -> [u8; 256] {
+    table_of(input, output, limits, |x| function.apply(x))
+}
+
+fn table_of(input: &Encoding, output: &Encoding, (low, high): (i32, i32), function: impl Fn(f32) -> f32) -> [u8; 256] {
     std::array::from_fn(|byte| {
         let x = if input.signed { i32::from(byte as u8 as i8) } else { byte as i32 };
         let x = x.clamp(input.qmin(), input.qmax());
-        output.quantize(0, input.dequantize(0, x)).clamp(low, high) as u8
+        output.quantize(0, function(input.dequantize(0, x))).clamp(low, high) as u8
     })
 }

@@ -41,11 +41,15 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
                 let scales = || vec![inputs[0], inputs[1], y.scale[0]];
                 add_multipliers(inputs, y.scale[0]).map_err(|value| refuse(node, 0, value, scales()))?;
             }
-            Op::MaxPool(_) | Op::Flatten if x != y => {
+            Op::Mul => {
+                let scales = [x.scale[0], encoding(network, node, node.inputs[1])?.scale[0], y.scale[0]];
+                multiplier(scales[0], scales[1], scales[2]).map_err(|value| refuse(node, 0, value, scales.to_vec()))?;
+            }
+            op if op.keeps_encoding() && x != y => {
                 let reason = format!("{} from {x:?} to {y:?}: both must share one encoding", node.op.name());
                 return Err(QuantizeError::Integers { node: node.name.clone(), reason });
             }
-            Op::MaxPool(_) | Op::Flatten | Op::Concat | Op::Clamp { .. } | Op::BatchNorm(_) => {}
+            _ => {}
         }
     }
     Ok(())

@@ -57,7 +57,14 @@ pub fn reference(request: &Request) -> Result<Answers, String> {
 fn layouts(network: &Network) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = network.tensors.iter().map(|tensor| tensor.shape).collect();
     for node in &network.nodes {
-        if matches!(node.op, network::Op::Flatten | network::Op::Clamp { .. } | network::Op::Add) {
+        if matches!(
+            node.op,
+            network::Op::Flatten
+                | network::Op::Clamp { .. }
+                | network::Op::Function(_)
+                | network::Op::Add
+                | network::Op::Mul
+        ) {
             shapes[node.output] = shapes[node.inputs[0]];
         }
     }

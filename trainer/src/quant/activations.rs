@@ -66,7 +66,7 @@ impl Ranges {
             return Err(QuantError::NoRange { name: network.tensors[id].name.clone() });
         };
         let mut encoding = Encoding::asymmetric(width.bits, width.signed, min, max);
-        if matches!(op, Op::Add) {
+        if matches!(op, Op::Add | Op::Mul) {
             even_zero_point(&mut encoding);
         }
         Ok(encoding)

@@ -12,9 +12,9 @@ mod tests;
 
 use crate::ops::{self, NormOptions, Quantizer, Statistics};
 use crate::quant::{QuantError, Ranges, Simulation, input_encoding, restrain, simulate};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, TensorData, module};
-use exporter::network::{Fused, Network, NetworkError, NodeId, Op, Window};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions, PadMode};
+use burn::tensor::{Device, Tensor, TensorData, activation, module};
+use exporter::network::{Function, Fused, Network, NetworkError, NodeId, Op, Window};
 use exporter::quantize::Scheme;
 pub use parameters::{Parameter, Role};
 pub(crate) use parameters::{to_tensor, to_vec};
@@ -241,6 +241,11 @@ impl Model {
                 x = x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]);
             }
             Op::Add => return Ok(ops::add(x, inputs.next().expect("Add reads two"), limits)),
+            Op::Mul => x = x * inputs.next().expect("Mul reads two"),
+            Op::Function(function) => x = apply(*function, x),
+            Op::Pad { padding: [top, left, bottom, right] } => {
+                x = x.pad((*left, *right, *top, *bottom), PadMode::Constant(0.0));
+            }
             Op::Concat => x = Tensor::cat(std::iter::once(x).chain(inputs).collect(), 1),
             Op::Flatten => {
                 let [n, c, h, w] = x.dims();
@@ -339,4 +344,16 @@ fn average_pool(window: &Window) -> AvgPoolOptions<2> {
 fn clamp(x: Tensor<4>, [min, max]: [f32; 2]) -> Tensor<4> {
     let x = if min.is_finite() { x.clamp_min(min) } else { x };
     if max.is_finite() { x.clamp_max(max) } else { x }
+}
+
+/// An activation function, as [`Function::apply`].
+fn apply(function: Function, x: Tensor<4>) -> Tensor<4> {
+    match function {
+        Function::LeakyRelu { alpha } => activation::leaky_relu(x, alpha.into()),
+        Function::Sigmoid => activation::sigmoid(x),
+        Function::HardSigmoid { alpha, beta } => activation::hard_sigmoid(x, alpha.into(), beta.into()),
+        Function::HardSwish => x.clone() * activation::hard_sigmoid(x, 1.0 / 6.0, 0.5),
+        Function::Silu => x.clone() * activation::sigmoid(x),
+        Function::Tanh => activation::tanh(x),
+    }
 }

@@ -10,15 +10,15 @@ use super::file::{INT8, INT32, INT64, UINT8, dims, element_bits, integers, type_
 use super::import::{Fault, Import, Value, attributes};
 
 /// A constant of integers.
-struct Array {
-    data_type: i32,
-    dims: Vec<usize>,
-    values: Vec<i64>,
+pub(super) struct Array {
+    pub(super) data_type: i32,
+    pub(super) dims: Vec<usize>,
+    pub(super) values: Vec<i64>,
 }
 
 impl Array {
     /// As a constant that lies in a file.
-    fn store<'m>(self) -> Value<'m> {
+    pub(super) fn store<'m>(self) -> Value<'m> {
         let bytes = element_bits(self.data_type).unwrap_or(64) as usize / 8;
         Value::Constant(Cow::Owned(TensorProto {
             data_type: self.data_type,
@@ -36,7 +36,7 @@ impl<'m> Import<'m> {
     }
 
     /// Input `i` as a constant of integers.
-    fn array(&self, node: &NodeProto, i: usize) -> Result<Array, Fault> {
+    pub(super) fn array(&self, node: &NodeProto, i: usize) -> Result<Array, Fault> {
         let Some(Value::Constant(constant)) = self.input(node, i) else {
             return Err(format!("input {i} is computed or left out; supported for constants only").into());
         };
@@ -156,16 +156,27 @@ impl<'m> Import<'m> {
         Ok(Array { data_type: table.data_type, dims: indices.dims, values }.store())
     }
 
-    /// Slice of the first and only axis, with step 1.
+    /// Slice of the first and only axis, with step 1; until opset 10 by attributes.
     pub(super) fn slice(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
-        let (array, start, end) = (self.array(node, 0)?, self.array(node, 1)?, self.array(node, 2)?);
-        let (&[start], &[end], 1, 3) = (&start.values[..], &end.values[..], array.dims.len(), node.input.len()) else {
-            return Err("only a part of one axis is supported, without axes and steps".into());
+        let a = attributes(node);
+        let list = |i: usize, name: &str| match a.ints(name) {
+            Some(values) if self.opset < 10 => Ok(Some(values.to_vec())),
+            _ if self.input(node, i).is_some() => self.array(node, i).map(|array| Some(array.values)),
+            _ => Ok(None),
         };
-        let len = array.values.len() as i64;
-        let at = |place: i64| (if place < 0 { place.saturating_add(len) } else { place }).clamp(0, len) as usize;
+        let array = self.array(node, 0)?;
+        let [start, end] = [list(1, "starts")?, list(2, "ends")?];
+        let [axes, steps] = [list(3, "axes")?, list(4, "steps")?];
+        let is_first = |axes: Option<Vec<i64>>| axes.is_none_or(|axes| axes == [0] || axes == [-1]);
+        let is_one = |steps: Option<Vec<i64>>| steps.is_none_or(|steps| steps == [1]);
+        let (Some(&[start]), Some(&[end]), 1, true, true) =
+            (start.as_deref(), end.as_deref(), array.dims.len(), is_first(axes), is_one(steps))
+        else {
+            return Err("only a part of the one axis of a constant is supported, with step 1".into());
+        };
+        let part = super::shapes::range(start, end, array.values.len());
         self.charge(array.values.len())?;
-        let values = array.values.get(at(start)..at(end)).unwrap_or_default().to_vec();
+        let values = array.values.get(part).unwrap_or_default().to_vec();
         self.keeps_bits(node, 0);
         Ok(Array { dims: vec![values.len()], values, ..array }.store())
     }

@@ -172,6 +172,15 @@ pub(in crate::onnx) fn integers(tensor: &TensorProto) -> Result<Vec<i64>, String
     })
 }
 
+/// The elements of a checked constant of whole bytes as they would lie in `raw_data`. The error is text.
+pub(in crate::onnx) fn raw(tensor: &TensorProto) -> Result<Vec<u8>, String> {
+    if tensor.data_type == FLOAT {
+        return Ok(floats(tensor)?.iter().flat_map(|v| v.to_le_bytes()).collect());
+    }
+    let bytes = element_bits(tensor.data_type).unwrap_or(64) as usize / 8;
+    Ok(integers(tensor)?.iter().flat_map(|v| v.to_le_bytes().into_iter().take(bytes)).collect())
+}
+
 fn usable(tensor: &TensorProto, types: &[i32]) -> Result<(), String> {
     if is_external(tensor) {
         return Err(format!("the data of `{}` lie outside this file; save the model as one file", tensor.name));

@@ -94,6 +94,12 @@ pub(super) struct Import<'m> {
     pub(super) fresh: HashSet<&'m str>,
     /// The Clamps that come from a Clip of integers.
     pub(super) integer_clips: Vec<NodeId>,
+    /// Tensors that nobody reads any more, since their nodes have been put together.
+    pub(super) superseded: Vec<TensorId>,
+    /// Padding of the least value around the input of a MaxPool, by the name of that input.
+    pub(super) pool_padding: HashMap<&'m str, [usize; 4]>,
+    /// Images at a time, where the file says so.
+    pub(super) batch: Option<i64>,
     /// Element type of the graph's input.
     pub(super) input_type: i32,
     pub(super) names: Names,
@@ -123,6 +129,9 @@ impl<'m> Import<'m> {
             used_bits: HashMap::new(),
             fresh: HashSet::new(),
             integer_clips: Vec::new(),
+            superseded: Vec::new(),
+            pool_padding: HashMap::new(),
+            batch: None,
             input_type: super::file::FLOAT,
             names: Names::default(),
         }
@@ -148,6 +157,7 @@ impl<'m> Import<'m> {
                 "BitwiseAnd" => self.bitwise_and(node),
                 "Cast" => self.cast(node),
                 "Clip" | "Relu" => self.clamp(node),
+                "Concat" if self.is_constant(node, 0) => self.concat_constants(node),
                 "Concat" => self.concat(node),
                 "Constant" => self.constant(node),
                 "Conv" => self.conv(node),
@@ -156,6 +166,15 @@ impl<'m> Import<'m> {
                 "Flatten" => self.flatten(node),
                 "Gather" => self.gather(node),
                 "Gemm" => self.gemm(node),
+                "Div" | "Mul" | "Sub" => self.arithmetic(node),
+                "GlobalMaxPool" => self.global_max_pool(node),
+                "HardSigmoid" | "HardSwish" | "LeakyRelu" | "Sigmoid" | "Tanh" => self.function(node),
+                "Max" | "Min" => self.min_max(node),
+                "Pad" => self.pad(node),
+                "Shape" => self.shape_values(node),
+                "Squeeze" | "Unsqueeze" if self.is_constant(node, 0) => self.squeeze_constant(node),
+                "Transpose" if self.is_constant(node, 0) => self.transpose_constant(node),
+                "Unsqueeze" => self.unsqueeze(node),
                 "GlobalAveragePool" => self.global_average_pool(node),
                 "MatMul" => self.mat_mul(node),
                 "QuantizeLinear" => self.quantize_linear(node),
@@ -163,7 +182,7 @@ impl<'m> Import<'m> {
                 "Reshape" if self.is_constant(node, 0) => self.reshape_constant(node),
                 "Reshape" => self.reshape(node),
                 "Slice" => self.slice(node),
-                "Softmax" => self.softmax(node),
+                "LogSoftmax" | "Softmax" => self.softmax(node),
                 "Squeeze" => self.squeeze(node),
                 "Transpose" => self.transpose(node),
                 _ => Err(Fault::from("this operator has no integer form here; replace or remove it before the export")),

@@ -33,18 +33,18 @@ impl<'m> Import<'m> {
     pub(super) fn gemm(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let a = attributes(node);
         let (alpha, beta) = (a.float("alpha", 1.0), a.float("beta", 1.0));
-        if (alpha, beta, a.int("transA", 0)) != (1.0, 1.0, 0) {
-            return Err(format!("alpha {alpha}, beta {beta}, transA {}; expected 1, 1, 0", a.int("transA", 0)).into());
+        if a.int("transA", 0) != 0 {
+            return Err("transA is not 0".into());
         }
         let columns_are_outputs = a.int("transB", 0) == 0;
         let x = self.activation(node, 0)?;
-        let bias = self.parameter(node, 2)?;
-        self.dense(node, x, columns_are_outputs, bias)
+        let bias = self.parameter(node, 2)?.map(|bias| bias.times("beta", beta)).transpose()?;
+        self.dense(node, x, columns_are_outputs, alpha, bias)
     }
 
     pub(super) fn mat_mul(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let x = self.activation(node, 0)?;
-        self.dense(node, x, true, None)
+        self.dense(node, x, true, 1.0, None)
     }
 
     fn dense(
@@ -52,6 +52,7 @@ impl<'m> Import<'m> {
         node: &'m NodeProto,
         x: Activation,
         columns_are_outputs: bool,
+        alpha: f32,
         bias: Option<Parameter>,
     ) -> Result<Value<'m>, Fault> {
         let mut weights = self.parameter(node, 1)?.ok_or_else(|| Fault::Damaged("its weights are missing".into()))?;
@@ -59,6 +60,7 @@ impl<'m> Import<'m> {
         if dims.len() != 2 {
             return Err(format!("weights of dims {dims:?}, expected a matrix").into());
         }
+        weights = weights.times("alpha", alpha)?;
         if columns_are_outputs {
             weights = weights.transposed();
         }
@@ -80,6 +82,24 @@ impl<'m> Import<'m> {
         let Layer { weight, bias, integers } = self.layer(node, x, weights, bias)?;
         let tensor = self.push(node, Op::Dense(Dense { weight, bias, out_features, integers }), &[x])?;
         Ok(Value::Activation(Activation { tensor, layout: Layout::Vector, form: Form::Real }))
+    }
+
+    /// Whether an Add of a constant is the bias of the layer right before it.
+    pub(super) fn takes_bias(&self, node: &'m NodeProto, x: Activation, constant: usize) -> bool {
+        let len = match self.input(node, constant) {
+            Some(Value::Constant(constant)) => super::file::dims(constant).iter().product(),
+            Some(Value::Stored(stored)) => stored.values.len(),
+            _ => return false,
+        };
+        let read_once = self.readers.get(node.input[1 - constant].as_str()).is_some_and(|r| r.len() == 1);
+        let Some(producer) = x.tensor.checked_sub(1).filter(|_| read_once && x.form == Form::Real) else {
+            return false;
+        };
+        match &self.network.nodes[producer].op {
+            Op::Conv2d(c) => c.bias.is_none() && c.out_channels == len,
+            Op::Dense(d) => d.bias.is_none() && d.out_features == len,
+            _ => false,
+        }
     }
 
     /// Add of a constant: the bias of the layer right before it, which must have none yet.

@@ -121,6 +121,12 @@ impl<'m> Import<'m> {
             [c, 1, 1] if is_vector && [shape.c as i64, -1, 0].contains(&c) => {
                 Ok(Value::Activation(Activation { layout: Layout::Nchw, ..x }))
             }
+            [1, 1, c] if is_vector && [shape.c as i64, -1].contains(&c) => {
+                Ok(Value::Activation(Activation { layout: Layout::Nhwc, ..x }))
+            }
+            [h, w, c] if x.layout == Layout::Nhwc && [c, h, w] == [shape.c, shape.h, shape.w].map(|e| e as i64) => {
+                Ok(Value::Activation(x))
+            }
             [c, h, w] if x.layout == Layout::Nchw && [c, h, w] == [shape.c, shape.h, shape.w].map(|e| e as i64) => {
                 Ok(Value::Activation(x))
             }
@@ -148,6 +154,28 @@ impl<'m> Import<'m> {
         Ok(Value::Activation(Activation { layout: Layout::Vector, ..x }))
     }
 
+    /// Unsqueeze of `N C` to one pixel.
+    pub(super) fn unsqueeze(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
+        let x = self.activation(node, 0)?;
+        let axes = match (attributes(node).ints("axes"), self.input(node, 1)) {
+            (Some(axes), _) => axes.to_vec(),
+            (None, Some(Value::Constant(constant))) => super::file::integers(constant)?,
+            _ => return Err("the axes are computed; export with static shapes".into()),
+        };
+        let mut places: Vec<i64> =
+            axes.iter().map(|&axis| if axis < 0 { axis.saturating_add(4) } else { axis }).collect();
+        places.sort_unstable();
+        let layout = match places[..] {
+            [2, 3] => Layout::Nchw,
+            [1, 2] => Layout::Nhwc,
+            _ => return Err(format!("axes {axes:?}; expected height and width").into()),
+        };
+        if self.shape(x).pixels() != 1 || x.layout.rank() != 2 {
+            return Err(format!("reads {} of {}, expected a vector", x.layout, self.shape(x)).into());
+        }
+        Ok(Value::Activation(Activation { layout, ..x }))
+    }
+
     /// Appends a Flatten.
     fn vector(&mut self, node: &'m NodeProto, x: Activation) -> Result<Value<'m>, Fault> {
         let shape = self.shape(x);
@@ -173,26 +201,27 @@ impl<'m> Import<'m> {
 
     /// Whether behind QuantizeLinear, DequantizeLinear and Identity there are only Gemm and MatMul.
     fn only_read_by_dense(&self, outputs: &'m [String]) -> bool {
-        let readers = self.operators_behind(outputs.first().map_or("", String::as_str));
+        let readers = self.operators_behind(outputs.first().map_or("", String::as_str), &[]);
         !readers.is_empty() && readers.iter().all(|r| matches!(r.op_type.as_str(), "Gemm" | "MatMul"))
     }
 
     /// Whether the graph's input `name` is `N H W C`: all that reads it transposes it so.
     pub(super) fn is_nhwc(&self, name: &'m str) -> bool {
-        let readers = self.operators_behind(name);
+        let readers = self.operators_behind(name, &["Add", "Div", "Mul", "Sub"]);
         let transposes = |r: &&NodeProto| r.op_type == "Transpose" && attributes(r).ints("perm") == Some(&[0, 3, 1, 2]);
         !readers.is_empty() && readers.iter().all(transposes)
     }
 
-    /// The nodes that read a value, looking through QuantizeLinear, DequantizeLinear and Identity.
-    fn operators_behind(&self, name: &'m str) -> Vec<&'m NodeProto> {
+    /// The nodes that read a value, looking through QuantizeLinear, DequantizeLinear, Identity and `others`.
+    fn operators_behind(&self, name: &'m str, others: &[&str]) -> Vec<&'m NodeProto> {
         let mut names = vec![name];
         let mut found = Vec::new();
         // Each name can come up once in a sound graph; an unsound one must not keep us here.
         let mut steps = self.graph.node.len();
         while let Some(name) = names.pop() {
             for &reader in self.readers.get(name).into_iter().flatten() {
-                if !matches!(reader.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear" | "Identity") {
+                let op = reader.op_type.as_str();
+                if !matches!(op, "QuantizeLinear" | "DequantizeLinear" | "Identity") && !others.contains(&op) {
                     found.push(reader);
                 } else if steps > 0 {
                     steps -= 1;

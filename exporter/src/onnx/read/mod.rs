@@ -10,17 +10,23 @@
 //! |---|---|
 //! | Conv, Gemm, MatMul, Add of a constant behind them | `Conv2d`, `Dense` |
 //! | BatchNormalization | `BatchNorm` |
-//! | Relu, Clip | `Clamp` |
-//! | MaxPool, AveragePool, GlobalAveragePool, ReduceMean over height and width | the pools |
+//! | Relu, Clip, Min, Max | `Clamp` |
+//! | LeakyRelu, Sigmoid, HardSigmoid, HardSwish, Tanh, and `x * Sigmoid(x)` | `Function` |
+//! | Mul, of two tensors or of an image and one value a channel | `Mul` |
+//! | Add, Sub, Mul, Div of a constant | `BatchNorm`, which folds into the layer before it |
+//! | Pad with zeros | padding of the convolution behind it, or `Pad` |
+//! | MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool, ReduceMean over height and width | the pools |
 //! | Add, Concat of channels, Flatten | the same |
 //! | QuantizeLinear, DequantizeLinear | encodings and integers; between two encodings, a `Clamp` without limits |
 //! | QLinearConv, QLinearMatMul, and of `com.microsoft` QGemm, QLinearAdd, QLinearConcat and the QLinear pools | what they stand for between DequantizeLinear and QuantizeLinear |
 //! | Clip of integers right behind QuantizeLinear, at the ends of a narrower width | that width |
 //! | BitShift, BitwiseAnd, Cast, Gather, Slice, Reshape of constants | weights of 4 and 2 bits, packed in bytes |
-//! | Reshape, Squeeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
-//! | Softmax at the end | nothing: the network ends with the logits |
+//! | Reshape, Squeeze, Unsqueeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
+//! | Shape and what is computed from it | constants |
+//! | Softmax, LogSoftmax at the end | nothing: the network ends with the logits |
 
 mod constants;
+mod elementwise;
 pub(super) mod file;
 mod import;
 mod layers;
@@ -29,6 +35,7 @@ mod ops;
 mod parameters;
 mod qoperator;
 mod quantized;
+mod shapes;
 mod tidy;
 mod wire;
 
@@ -38,6 +45,7 @@ use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension::Value as Extent};
 
 use super::{Finding, ReadError, metadata};
+use crate::fold;
 use crate::network::{Network, Preprocessing, Shape};
 use file::{FLOAT, INT8, UINT8};
 use import::{Activation, Form, Import, Value, check_size};
@@ -126,9 +134,9 @@ pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported,
         return Err(unsupported(findings));
     }
 
-    let Import { mut network, notes, quantized, integer_clips, .. } = import;
+    let Import { mut network, notes, quantized, integer_clips, superseded, .. } = import;
     network.tensors[network.output].name.clone_from(&output.name);
-    let mut network = tidy::tidy(network, &integer_clips);
+    let mut network = fold::padding(tidy::tidy(network, &integer_clips, superseded));
     let channels = network.tensors[network.input].shape.c;
     network.labels = options.labels.clone().unwrap_or(found.labels);
     network.preprocessing = options
@@ -195,6 +203,11 @@ impl<'m> Import<'m> {
             }
         };
         check_size(shape)?;
+        let batch = kind.shape.as_ref().and_then(|s| s.dim.first()).and_then(|d| d.value.as_ref());
+        self.batch = match batch {
+            Some(Extent::DimValue(batch)) if *batch > 0 => Some(*batch),
+            _ => None,
+        };
         self.input_type = kind.elem_type;
         let tensor = self.network.input;
         self.network.tensors[tensor].shape = shape;

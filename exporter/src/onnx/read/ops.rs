@@ -116,16 +116,20 @@ impl<'m> Import<'m> {
         }
         let x = self.image(node, 0)?;
         let shape = self.shape(x);
-        let window = window.window(shape.h, shape.w, None)?;
+        let mut window = window.window(shape.h, shape.w, None)?;
+        if let Some(padding) = node.input.first().and_then(|name| self.pool_padding.get(name.as_str())) {
+            window.padding.iter_mut().zip(padding).for_each(|(own, more)| *own += more);
+        }
+        let stated = window.padding;
         if ceil {
-            let whole = |size: usize, i: usize| {
-                let padded = size + window.padding[i] + window.padding[i + 2];
-                padded.checked_sub(window.kernel[i]).is_some_and(|rest| rest % window.stride[i] == 0)
-            };
-            if !whole(shape.h, 0) || !whole(shape.w, 1) {
-                return Err(
-                    format!("ceil_mode, where the last window hangs over an input of {shape}; use padding").into()
-                );
+            for (i, size) in [(0, shape.h), (1, shape.w)] {
+                // The last window may hang over, if it begins in the image or in the padding before it.
+                let (before, stride) = (window.padding[i], window.stride[i]);
+                let rest = (size + before + window.padding[i + 2]).checked_sub(window.kernel[i]);
+                let last = rest.map_or(0, |rest| rest.div_ceil(stride) * stride);
+                if last < size + before {
+                    window.padding[i + 2] = (last + window.kernel[i]).saturating_sub(size + before);
+                }
             }
         }
         if node.op_type == "MaxPool" {
@@ -133,8 +137,16 @@ impl<'m> Import<'m> {
             let form = self.keep_encoding(x, tensor);
             return Ok(Value::Activation(Activation { tensor, form, ..x }));
         }
-        if counts_padding && window.padding != [0; 4] {
-            return Err("count_include_pad with padding; only the pixels of the image are counted here".into());
+        if counts_padding && stated != [0; 4] {
+            if window.padding != stated {
+                return Err("count_include_pad together with ceil_mode, where the last window hangs over".into());
+            }
+            // Zeros that are counted are pixels.
+            let tensor = self.push(node, Op::Pad { padding: stated }, &[x])?;
+            let form = self.keep_encoding(x, tensor);
+            self.network.tensors[tensor].name.push_str("_padded");
+            let window = Window { padding: [0; 4], ..window };
+            return self.computed(node, Op::AveragePool(Pool { window }), &[Activation { tensor, form, ..x }]);
         }
         self.computed(node, Op::AveragePool(Pool { window }), &[x])
     }
@@ -256,9 +268,17 @@ impl<'m> Import<'m> {
     /// Add of two activations; a constant becomes the bias of the layer before.
     pub(super) fn add(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let is_constant = |i| matches!(self.input(node, i), Some(Value::Constant(_) | Value::Stored(_)));
-        if is_constant(0) || is_constant(1) {
-            let constant = if is_constant(0) { 0 } else { 1 };
-            return self.add_bias(node, self.activation(node, 1 - constant)?, constant);
+        match (is_constant(0), is_constant(1)) {
+            (true, true) => return self.arithmetic(node),
+            (false, false) => {}
+            (first, _) => {
+                let constant = usize::from(!first);
+                let x = self.activation(node, 1 - constant)?;
+                return match self.takes_bias(node, x, constant) {
+                    true => self.add_bias(node, x, constant),
+                    false => self.arithmetic(node),
+                };
+            }
         }
         let inputs = [self.activation(node, 0)?, self.activation(node, 1)?];
         if inputs[0].layout != inputs[1].layout {
@@ -275,7 +295,11 @@ impl<'m> Import<'m> {
         if x.layout.axis(axis) != 1 || self.shape(x).pixels() != 1 {
             return Err(format!("axis {axis} of {} {}; only over classes", x.layout, self.shape(x)).into());
         }
-        self.notes.push(format!("`{}` (Softmax) is left out: the network ends with the logits", node_name(node)));
+        self.notes.push(format!(
+            "`{}` ({}) is left out: the network ends with the logits",
+            node_name(node),
+            node.op_type
+        ));
         Ok(Value::Tail(x))
     }
 

@@ -42,6 +42,17 @@ impl Parameter {
         }
     }
 
+    /// Floats times `factor`, which is the attribute `name`; integers know the factor 1 only.
+    pub(super) fn times(self, name: &str, factor: f32) -> Result<Self, Fault> {
+        match self {
+            parameter if factor == 1.0 => Ok(parameter),
+            Self::Float { dims, values } => {
+                Ok(Self::Float { values: values.iter().map(|v| v * factor).collect(), dims })
+            }
+            Self::Stored(_) => Err(format!("{name} is {factor}, expected 1 in a quantized file").into()),
+        }
+    }
+
     /// Swaps rows and columns of a matrix.
     pub(super) fn transposed(self) -> Self {
         match self {

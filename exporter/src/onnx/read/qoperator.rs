@@ -1,6 +1,6 @@
 //! Quantized operators become the float ones they stand for. Enters: a graph. Leaves: the graph with QLinearConv,
-//! QLinearMatMul, and `com.microsoft`'s QGemm, QLinearAdd, QLinearConcat, QLinearAveragePool and QLinearGlobalAveragePool
-//! replaced by DequantizeLinear, the operator and QuantizeLinear, so that nothing else need know them. Refuses nothing: a
+//! QLinearMatMul, and `com.microsoft`'s QGemm, QLinearAdd, QLinearMul, QLinearConcat, QLinearAveragePool, QLinearGlobalAveragePool,
+//! QLinearLeakyRelu, QLinearSigmoid and QLinearSoftmax replaced by DequantizeLinear, the operator and QuantizeLinear, so that nothing else need know them. Refuses nothing: a
 //! node with inputs missing, or a bias whose scales are no initializers, stays as it is and is named by the importer.
 
 use std::collections::HashMap;
@@ -40,6 +40,10 @@ fn float_operator(node: &NodeProto) -> Option<&'static str> {
         ("" | "ai.onnx", "QLinearMatMul") => "MatMul",
         ("com.microsoft", "QGemm") => "Gemm",
         ("com.microsoft", "QLinearAdd") => "Add",
+        ("com.microsoft", "QLinearMul") => "Mul",
+        ("com.microsoft", "QLinearLeakyRelu") => "LeakyRelu",
+        ("com.microsoft", "QLinearSigmoid") => "Sigmoid",
+        ("com.microsoft", "QLinearSoftmax") => "Softmax",
         ("com.microsoft", "QLinearConcat") => "Concat",
         ("com.microsoft", "QLinearAveragePool") => "AveragePool",
         ("com.microsoft", "QLinearGlobalAveragePool") => "GlobalAveragePool",
@@ -73,7 +77,7 @@ impl Expansion {
             _ => return None,
         };
         let expected = match op {
-            "Conv" | "Gemm" | "MatMul" | "Add" => 2,
+            "Conv" | "Gemm" | "MatMul" | "Add" | "Mul" => 2,
             "Concat" => values.len() / 3,
             _ => 1,
         };

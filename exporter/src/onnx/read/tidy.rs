@@ -6,10 +6,11 @@ use crate::fold::compose;
 use crate::network::{Network, NodeId, Op, TensorId};
 use crate::onnx::names::Names;
 
-/// Joins the Clamps `clips` with what they read, where nobody else reads it.
-pub(super) fn tidy(mut network: Network, clips: &[NodeId]) -> Network {
+/// Joins the Clamps `clips` with what they read, where nobody else reads it, and drops the tensors `superseded`, which
+/// nobody reads any more.
+pub(super) fn tidy(mut network: Network, clips: &[NodeId], superseded: Vec<TensorId>) -> Network {
     let (consumers, producers) = (network.consumers(), network.producers());
-    let mut dropped: Vec<TensorId> = Vec::new();
+    let mut dropped = superseded;
     // The producer of each tensor, as far as clips have been joined to it.
     for &clip in clips {
         let (read, written) = (network.nodes[clip].inputs[0], network.nodes[clip].output);
@@ -35,7 +36,7 @@ pub(super) fn tidy(mut network: Network, clips: &[NodeId]) -> Network {
                 network.nodes[clip].name = name;
                 dropped.push(read);
             }
-            Op::MaxPool(_) | Op::Flatten | Op::Concat => {}
+            Op::MaxPool(_) | Op::Pad { .. } | Op::Flatten | Op::Concat => {}
             // One fused group, in which only the last tensor exists in integers.
             _ => network.tensors[read].encoding = None,
         }

@@ -55,7 +55,7 @@ pub(super) fn runtime_values(network: &Network, pixels: &[u8]) -> Values {
 fn image_shapes(network: &Network) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = network.tensors.iter().map(|tensor| tensor.shape).collect();
     for node in &network.nodes {
-        if matches!(node.op, Op::Flatten | Op::Clamp { .. } | Op::Add) {
+        if matches!(node.op, Op::Flatten | Op::Clamp { .. } | Op::Function(_) | Op::Add | Op::Mul) {
             shapes[node.output] = shapes[node.inputs[0]];
         }
     }

@@ -25,7 +25,7 @@ use crate::image;
 use crate::network::{Encoding, Network, Op};
 use crate::pipeline::{Options, quantize_network};
 use crate::quantize::{Weights, quantize_each};
-use crate::samples::{Sample, images, network};
+use crate::samples::{Sample, foreign, images, network};
 
 /// The forms of 8 bit that the file can hold: unsigned per tensor, signed weights per channel, everything signed.
 fn forms() -> [Options; 3] {
@@ -47,8 +47,12 @@ fn low_bit_forms() -> Vec<Options> {
         .collect()
 }
 
+/// Seeds from here on give networks of all ops that a file from elsewhere may bring.
+const FOREIGN: u64 = 1000;
+
 fn float(seed: u64) -> Network {
-    network(seed, Sample { batch_norm: true, blocks: 1 + seed as usize % 6 })
+    let sample = Sample { batch_norm: true, blocks: 1 + seed as usize % 6 };
+    if seed < FOREIGN { network(seed, sample) } else { foreign(seed, sample) }
 }
 
 fn quantized(seed: u64, options: &Options) -> Network {
@@ -83,7 +87,7 @@ fn anonymous_image(network: &Network) -> Vec<u8> {
 
 #[test]
 fn a_float_network_comes_back_as_it_was() {
-    for seed in 0..40 {
+    for seed in (0..40).chain(FOREIGN..FOREIGN + 40) {
         let network = float(seed);
         let bytes = write_float(&network, &WriteOptions::default()).unwrap();
         let imported = read_back(&bytes);
@@ -95,7 +99,7 @@ fn a_float_network_comes_back_as_it_was() {
 
 #[test]
 fn integers_come_back_untouched() {
-    for seed in 0..40 {
+    for seed in (0..40).chain(FOREIGN..FOREIGN + 40) {
         for options in forms() {
             let network = quantized(seed, &options);
             let bytes = write_int8(&network);

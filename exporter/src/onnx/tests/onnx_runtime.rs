@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::agreement::{Comparison, Values, runtime_values};
 use super::presets::{self, preset_network};
-use super::{PRECISIONS, engines::floats, forms, low_bit_forms, python, quantized};
+use super::{FOREIGN, PRECISIONS, engines::floats, forms, low_bit_forms, python, quantized};
 use crate::calibrate::{Clipping, Ranges};
 use crate::network::Network;
 use crate::onnx::{Batch, Preset, QUANTIZED, Storage, WriteOptions, write_qdq};
@@ -94,13 +94,18 @@ fn signed(options: &Options) -> &'static [&'static str] {
 /// float everywhere, but what they give lies on no tie (`calibrate::ties`).
 const UNFUSED: [&str; 3] = ["Conv", "Gemm", "GlobalAveragePool"];
 
-/// Compares op for op. An element may differ by one step if its exact value lies on a tie, or `from_tie` steps from one,
-/// and its op is in `ops`; returns how many do, and of how many elements.
-pub(super) fn agree(cases: &[Case], ran: &[Ran], ops: &[&str], from_tie: f64) -> [usize; 2] {
+fn compare(cases: &[Case], ran: &[Ran]) -> Comparison {
     let mut comparison = Comparison::default();
     for (case, ran) in cases.iter().zip(ran) {
         comparison.add(&case.network, &runtime_values(&case.network, &case.pixels), &ran.values);
     }
+    comparison
+}
+
+/// Compares op for op. An element may differ by one step if its exact value lies on a tie, or `from_tie` steps from one,
+/// and its op is in `ops`; returns how many do, and of how many elements.
+pub(super) fn agree(cases: &[Case], ran: &[Ran], ops: &[&str], from_tie: f64) -> [usize; 2] {
+    let comparison = compare(cases, ran);
     if cases.len() > 1 {
         for op in ["Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gemm", "GlobalAveragePool", "MaxPool"] {
             assert!(comparison.elements.get(op).is_some_and(|&n| n > 100), "{op} was not compared");
@@ -126,6 +131,26 @@ fn computes_the_integers_of_the_runtime() {
         let cases = cases(30, 64, |seed| quantized(seed, &options));
         let Some(ran) = run(&cases, &WriteOptions::default(), signed(&options)) else { return };
         println!("{:?}: none of {} results differ", options.weights.scheme, agree_exactly(&cases, &ran));
+    }
+}
+
+/// Networks of all ops that a file from elsewhere may bring: functions in tables, products and padding agree too.
+#[test]
+fn computes_the_integers_of_the_runtime_on_foreign_networks() {
+    let mut compared = std::collections::HashMap::<&str, usize>::new();
+    for options in forms() {
+        let cases = cases(40, 8, |seed| quantized(FOREIGN + seed, &options));
+        for (arguments, ops, from_tie) in [(signed(&options), &[][..], 0.0), (&["--level", "off"], &UNFUSED, 5e-5)] {
+            let Some(ran) = run(&cases, &WriteOptions::default(), arguments) else { return };
+            agree(&cases, &ran, ops, from_tie);
+            for (op, count) in compare(&cases, &ran).elements {
+                *compared.entry(op).or_default() += count;
+            }
+        }
+    }
+    for op in ["Mul", "Pad", "LeakyRelu", "HardSwish", "Silu", "Sigmoid", "HardSigmoid", "Tanh"] {
+        println!("{op}: {:?} elements", compared.get(op));
+        assert!(compared.get(op).is_some_and(|count| *count > 1000), "{op} was not compared");
     }
 }
 

@@ -24,11 +24,12 @@ pub fn write_float(network: &Network, options: &WriteOptions) -> Result<Vec<u8>,
         for (tensor, (name, found)) in known {
             inputs.push(if found == rank { name } else { sheet.reshape(tensor, &name, rank) });
         }
+        inputs.splice(..0, vec![inputs[0].clone(); node::reads(&node.op) - 1]);
         inputs.extend(parameters(&mut sheet, node));
         let output = &network.tensors[node.output].name;
         let name = if node.output == network.output { output.clone() } else { sheet.builder.value(output) };
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        sheet.builder.node(node.op.name(), &node.name, &inputs, &name, node::attributes(&node.op));
+        sheet.operators(&node.op, &node.name, &inputs, &name);
         let rank = node::output_rank(&node.op, rank);
         if node.output != network.output {
             let dims = sheet.dims(node.output, rank);

@@ -137,14 +137,14 @@ impl<'n> Writer<'n> {
         if self.operator(head, &inputs, &output, limits)? {
             return Ok(output);
         }
-        let mut names: Vec<String> = inputs.iter().map(|input| self.read(input)).collect();
+        let again = vec![&inputs[0]; node::reads(&head.op) - 1];
+        let mut names: Vec<String> = again.into_iter().chain(&inputs).map(|input| self.read(input)).collect();
         if let Some((integers, dims)) = layer(head)? {
             names.extend(self.parameters(&head.name, integers, &dims, inputs[0].encoding)?);
         }
-        let builder = &mut self.sheet.builder;
-        let real = builder.numbered(REAL);
+        let real = self.sheet.builder.numbered(REAL);
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        builder.node(head.op.name(), &head.name, &names, &real, node::attributes(&head.op));
+        self.sheet.operators(&head.op, &head.name, &names, &real);
         if head.op.keeps_encoding() {
             self.quantize(&real, &output, output.rank);
         } else {

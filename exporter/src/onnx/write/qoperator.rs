@@ -6,13 +6,14 @@
 //! |---|---|---|
 //! | Conv | QLinearConv (opset 10) | the same |
 //! | Gemm | QLinearMatMul (opset 10) if all biases are 0 | QGemm |
-//! | Add, Concat, AveragePool, GlobalAveragePool | none | QLinearAdd, QLinearConcat, QLinearAveragePool, QLinearGlobalAveragePool |
+//! | Add, Mul, Concat, AveragePool, GlobalAveragePool | none | QLinearAdd, QLinearMul, QLinearConcat, QLinearAveragePool, QLinearGlobalAveragePool |
+//! | LeakyRelu, Sigmoid | none | QLinearLeakyRelu, QLinearSigmoid |
 //! | MaxPool, Flatten | none | the same on integers |
 
 use super::qdq::{Limits, Value, Writer, layer};
 use super::storage::is_narrow;
 use super::{Form, node};
-use crate::network::{Dense, Integers, Node, Op};
+use crate::network::{Dense, Function, Integers, Node, Op};
 use crate::onnx::WriteError;
 use crate::onnx::builder::{Attribute, Domain};
 
@@ -92,6 +93,9 @@ impl<'n> Writer<'n> {
         let behind = || all.iter().cloned().chain(scales(output)).collect();
         Ok(Some(match &node.op {
             Op::Add => ("QLinearAdd", Domain::Microsoft, behind()),
+            Op::Mul => ("QLinearMul", Domain::Microsoft, behind()),
+            Op::Function(Function::LeakyRelu { .. }) => ("QLinearLeakyRelu", Domain::Microsoft, behind()),
+            Op::Function(Function::Sigmoid) => ("QLinearSigmoid", Domain::Microsoft, behind()),
             Op::AveragePool(_) => ("QLinearAveragePool", Domain::Microsoft, behind()),
             Op::GlobalAveragePool => ("QLinearGlobalAveragePool", Domain::Microsoft, behind()),
             Op::Concat => {
