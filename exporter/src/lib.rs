@@ -15,6 +15,7 @@ pub mod plan;
 pub mod quantize;
 pub mod rounding;
 pub mod sensitivity;
+pub mod size_table;
 pub mod verify;
 
 #[cfg(test)]

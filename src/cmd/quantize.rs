@@ -20,6 +20,7 @@ use exporter::onnx::WriteOptions;
 use exporter::pipeline::{self, Options, Prepared, Quantized};
 use exporter::quantize::{Scheme, size};
 use exporter::sensitivity::{Reference, Widths, first_that};
+use exporter::size_table;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -149,6 +150,13 @@ impl RecipeArguments {
         WriteOptions { preset: Some(preset), storage: preset.storage(), ..WriteOptions::default() }
     }
 
+    /// What every width costs, tensor by tensor.
+    fn sizes(&self, prepared: &Prepared) -> Result<Vec<size_table::Row>> {
+        let weights = |bits| Self { bits: Bits { weights: bits, ..self.bits }, ..self.clone() }.options().weights;
+        let arrange = |network| self.preset.target().arrange(network);
+        Ok(size_table::measure(&prepared.network, weights, arrange, &self.file())?)
+    }
+
     /// The calibration images for a float network.
     pub(crate) fn open(&self, network: &Network) -> Result<Images> {
         let folder = self.calibration.as_ref().context(
@@ -235,6 +243,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     name_classes(&mut loaded.network, &images);
     let float = loaded.network;
     let prepared = a.recipe.prepare(&float, &images)?;
+    let table = a.recipe.sizes(&prepared)?;
     let quantized = match (a.budget, a.accuracy_floor) {
         (None, None) => a.recipe.quantize(prepared, &images, |_| a.recipe.bits.weights)?,
         _ => mixed(a, &prepared, &images)?,
@@ -261,7 +270,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         }
     }
     let written = export::write_as(&network, &a.out, &a.recipe.file())?;
-    let mut text = layers(&network);
+    let mut text = sizes(&table, &network);
     text.push('\n');
     text.push_str(&totals(&float, &network, loaded.bytes.len(), &written)?);
     if let Some(test) = &test {
@@ -365,6 +374,24 @@ fn name_classes(network: &mut Network, images: &Images) {
         eprintln!("note: class names are those of the folders of {}, sorted", images.name);
         network.labels.clone_from(&images.classes);
     }
+}
+
+/// Bytes of every tensor in every width, on disk and in flash, and the bits that each layer has got.
+fn sizes(table: &[size_table::Row], network: &Network) -> String {
+    let mut rows = vec![
+        ["", "", "", "on disk", "", "", "", "in flash", "", ""].map(String::from).to_vec(),
+        ["tensor", "elements", "bits", "float", "int8", "int4", "int2", "int8", "int4", "int2"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for row in table {
+        let layer = row.what.strip_suffix(" weight").and_then(|node| shape(network, node));
+        let bits = layer.map_or_else(String::new, |(.., bits)| bits.to_string());
+        let mut cells = vec![row.what.clone(), row.elements.map_or_else(String::new, |n| thousands(n as u64)), bits];
+        cells.extend(row.disk.iter().chain(&row.flash).map(|&bytes| thousands(bytes as u64)));
+        rows.push(cells);
+    }
+    columns(&rows)
 }
 
 /// Bytes of each layer's parameters in every width.

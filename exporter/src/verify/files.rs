@@ -59,14 +59,15 @@ fn output(summary: &Summary, integers: bool) -> Option<String> {
     let (mut quantized, mut real) = (None, name);
     while let Some(node) = producers.get(name) {
         match node.op.as_str() {
-            "QuantizeLinear" => quantized = Some(name),
+            // What is read last is what the network stores, a Clip behind QuantizeLinear included.
+            "DequantizeLinear" => quantized = quantized.or(node.inputs.first().map(String::as_str)),
+            "QuantizeLinear" => quantized = quantized.or(Some(name)),
             "Softmax" => {
                 real = node.inputs.first()?;
                 quantized = None;
             }
-            "DequantizeLinear" | "Identity" | "Reshape" | "Flatten" | "Squeeze" => {}
-            // A Clip of integers narrows what was quantized before it.
-            "Clip" if integers && quantized.is_none() => quantized = Some(name),
+            "Identity" | "Reshape" | "Flatten" | "Squeeze" => {}
+            "Clip" if integers => quantized = quantized.or(Some(name)),
             _ => break,
         }
         name = node.inputs.first()?;

@@ -64,6 +64,22 @@ fn a_float_file_is_compared_with_the_float_executor() {
     }
 }
 
+/// Below 8 bit the output is what stands behind the Clip, whether or not the other tensors are looked at.
+#[test]
+fn narrow_outputs_are_those_behind_the_clip() {
+    for seed in 0..4 {
+        let float = samples::network(seed, Sample { batch_norm: true, blocks: 2 });
+        let images = samples::images(&float, 12, seed);
+        let network = quantize_network(&float, &images, &Options::mobile(4, 2)).unwrap().network;
+        let bytes = write_qdq(&network, &WriteOptions::default()).unwrap();
+        let network = read(&bytes, "sample", &ReadOptions::default()).unwrap().network;
+        let request = Request { tapped: 0, ..request(&network, &bytes, &images, true) };
+        let theirs = tract(&request).unwrap();
+        assert!(theirs.outputs.iter().all(|&x| (0.0..4.0).contains(&x)), "{:?}", theirs.outputs);
+        assert!(compare(&request, &reference(&request).unwrap(), &theirs).largest <= 3.0);
+    }
+}
+
 /// One weight of one layer is changed behind the file's back: that layer is the first that differs.
 #[test]
 fn a_fault_is_found_where_it_is() {
