@@ -9,12 +9,20 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The files of `boards/`, in the order in which they are listed.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 9] = [
     ("stm32f446re.toml", include_str!("../boards/stm32f446re.toml")),
     ("nrf52840.toml", include_str!("../boards/nrf52840.toml")),
+    ("stm32g0b1re.toml", include_str!("../boards/stm32g0b1re.toml")),
+    ("microbit.toml", include_str!("../boards/microbit.toml")),
+    ("mps2-an385.toml", include_str!("../boards/mps2-an385.toml")),
     ("mps2-an386.toml", include_str!("../boards/mps2-an386.toml")),
     ("mps2-an500.toml", include_str!("../boards/mps2-an500.toml")),
+    ("mps2-an505.toml", include_str!("../boards/mps2-an505.toml")),
+    ("mps3-an547.toml", include_str!("../boards/mps3-an547.toml")),
 ];
+
+/// The target whose instructions every Cortex-M executes: ARMv6-M is part of all later architectures.
+const COMMON_TARGET: &str = "thumbv6m-none-eabi";
 
 /// A memory of a board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +52,7 @@ pub struct Board {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Core, as Arm writes it: `cortex-m4`.
+    /// Core, as Arm and the compiler write it: `cortex-m4`.
     pub cpu: String,
     /// Target triple of the Rust compiler.
     pub target: String,
@@ -60,10 +68,22 @@ pub struct Board {
     /// Name of the QEMU machine that is this board.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
-    /// For a board that QEMU does not have: name of the board in this library, with the same instruction set, that stands
-    /// in for it. The emulated program then lies at that board's addresses and has this board's amounts of memory.
+    /// Hz of that machine's SysTick, by which QEMU's instructions are counted; stated when `machine` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<u32>,
+    /// For a board that QEMU does not have: name of the board in this library whose core executes the same program and that
+    /// stands in for it. The emulated program then lies at that board's addresses and has this board's amounts of memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulated_by: Option<String>,
+}
+
+/// A machine of QEMU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// As `-machine` takes it.
+    pub name: String,
+    /// Hz of its SysTick.
+    pub clock: u32,
 }
 
 /// The boards that are part of this library.
@@ -92,14 +112,14 @@ impl Board {
         }
     }
 
-    /// The board that QEMU runs for this one: itself, or the one that stands in for it.
+    /// The board that QEMU runs for this one: itself, or the one that stands in for it; with the machine.
     ///
     /// # Errors
     /// [`Error::NotEmulated`] when the file names neither, or names one that cannot stand in.
-    pub fn emulated(&self) -> Result<(Self, String), Error> {
+    pub fn emulated(&self) -> Result<(Self, Machine), Error> {
         let refuse = |reason: String| Error::NotEmulated { board: self.name.clone(), reason };
-        if let Some(machine) = &self.machine {
-            return Ok((self.clone(), machine.clone()));
+        if let Some(machine) = self.own_machine() {
+            return Ok((self.clone(), machine));
         }
         let Some(name) = &self.emulated_by else {
             return Err(refuse("its file has neither `machine` nor `emulated_by`".into()));
@@ -108,13 +128,20 @@ impl Board {
         let Some(other) = other else {
             return Err(refuse(format!("its `emulated_by = \"{name}\"` is no board of this library")));
         };
-        if other.target != self.target {
-            return Err(refuse(format!("`{name}` is a {} and this board a {}", other.target, self.target)));
+        // Of the ARMv8-M cores one may lack what another has, under the same target.
+        let same = other.target == self.target && (!self.target.starts_with("thumbv8") || other.cpu == self.cpu);
+        if !same && self.target != COMMON_TARGET {
+            let [own, there] = [self, &other].map(|board| format!("{} ({})", board.target, board.cpu));
+            return Err(refuse(format!("`{name}` is a {there} and this board a {own}")));
         }
-        match other.machine.clone() {
+        match other.own_machine() {
             Some(machine) => Ok((other, machine)),
             None => Err(refuse(format!("`{name}` is no machine of QEMU either"))),
         }
+    }
+
+    fn own_machine(&self) -> Option<Machine> {
+        Some(Machine { name: self.machine.clone()?, clock: self.clock? })
     }
 
     /// Reads the text of a board file; `file` is its name, for messages.
@@ -132,6 +159,9 @@ impl Board {
         }
         if self.machine.is_some() && self.emulated_by.is_some() {
             return Err("`machine` and `emulated_by` exclude each other".into());
+        }
+        if self.machine.is_some() != self.clock.is_some_and(|clock| clock > 0) {
+            return Err("`machine` and `clock`, the Hz of its SysTick, belong together".into());
         }
         if !self.stack.is_multiple_of(8) || self.stack < 1024 {
             return Err(format!("stack = {}: a multiple of 8, at least 1024, expected", self.stack));
@@ -193,11 +223,11 @@ mod tests {
     fn an_unknown_board_is_answered_with_the_boards_there_are() {
         assert_eq!(
             Board::load("stm32f446").unwrap_err().to_string(),
-            "unknown board `stm32f446`, did you mean `stm32f446re`? There are: stm32f446re, nrf52840, mps2-an386, mps2-an500; or the path of a board's TOML file"
+            "unknown board `stm32f446`, did you mean `stm32f446re`? There are: stm32f446re, nrf52840, stm32g0b1re, microbit, mps2-an385, mps2-an386, mps2-an500, mps2-an505, mps3-an547; or the path of a board's TOML file"
         );
         assert_eq!(
             Board::load("esp").unwrap_err().to_string(),
-            "unknown board `esp`. There are: stm32f446re, nrf52840, mps2-an386, mps2-an500; or the path of a board's TOML file"
+            "unknown board `esp`. There are: stm32f446re, nrf52840, stm32g0b1re, microbit, mps2-an385, mps2-an386, mps2-an500, mps2-an505, mps3-an547; or the path of a board's TOML file"
         );
     }
 
@@ -231,6 +261,10 @@ mod tests {
             (("name = \"stm32f446re\"", "name = \"../x\""), "name `../x`: lower-case letters"),
             (("[ram]", "[reserved]\nflash = 0x8_0000\n[ram]"), "flash: 524288 reserved bytes and 0 of stack"),
             (("stack = 8192", "stack = 8192\nmachine = \"x\""), "`machine` and `emulated_by` exclude each other"),
+            (
+                ("emulated_by = \"mps2-an386\"", "machine = \"x\""),
+                "`machine` and `clock`, the Hz of its SysTick, belong",
+            ),
         ];
         let mut failures = Vec::new();
         for (change, expected) in cases {
@@ -248,7 +282,7 @@ mod tests {
             (("emulated_by = \"mps2-an386\"", ""), "its file has neither `machine` nor `emulated_by`"),
             (("\"mps2-an386\"", "\"mps9\""), "its `emulated_by = \"mps9\"` is no board of this library"),
             (("\"mps2-an386\"", "\"nrf52840\""), "`nrf52840` is no machine of QEMU either"),
-            (("thumbv7em-none-eabihf", "thumbv6m-none-eabi"), "`mps2-an386` is a thumbv7em-none-eabihf"),
+            (("thumbv7em-none-eabihf", "thumbv7m-none-eabi"), "`mps2-an386` is a thumbv7em-none-eabihf (cortex-m4)"),
         ];
         for (change, expected) in cases {
             let found = Board::parse(&text(change), "some.toml").unwrap().emulated().unwrap_err().to_string();

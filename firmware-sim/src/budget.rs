@@ -54,7 +54,7 @@ pub struct Footprint {
 impl Footprint {
     /// What the firmware of this repository takes at most, whatever the model: known before anything is compiled. A test
     /// holds it against the program that the compiler makes.
-    pub const ESTIMATE: Self = Self { code: 40 * 1024, constants: 6 * 1024, initialized: 64, zeroed: 256 };
+    pub const ESTIMATE: Self = Self { code: 44 * 1024, constants: 6 * 1024, initialized: 64, zeroed: 256 };
 }
 
 /// One line of an account.

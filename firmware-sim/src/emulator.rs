@@ -2,9 +2,10 @@
 //! picture and, if wanted, CRCs and instructions. Refused: pictures of the wrong size, a missing QEMU; a firmware that panics,
 //! faults, hangs, overruns its stack or says something else than the protocol allows is an error, with what it printed.
 //!
-//! The unit of counting is the retired *instruction*: QEMU knows nothing of a Cortex-M4's pipeline, wait states or caches,
+//! The unit of counting is the retired *instruction*: QEMU knows nothing of a core's pipeline, wait states or caches,
 //! so no number here is a cycle or a time. Under `-icount shift=6` an instruction takes 64 ns of virtual time and SysTick
-//! runs at 25 MHz, so that `instructions = ticks * 40 / 64`; a loop of known length is counted first to prove it.
+//! runs at the machine's clock, so that `instructions = ticks * (1 s / clock) / 64 ns`; a loop of known length is counted first
+//! to prove it.
 
 use crate::process::Process;
 use crate::protocol::{self, Drill, Farewell, Greeting, Request};
@@ -12,6 +13,9 @@ use crate::{Error, Firmware, Placement, Sections};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::time::Duration;
+
+/// Virtual time of an instruction under `-icount shift=6`, in ns.
+const INSTRUCTION_NS: u128 = 64;
 
 /// Instructions of the loop that is counted before the first picture.
 const CALIBRATION: u32 = 1_000_000;
@@ -119,7 +123,7 @@ impl Firmware {
             let pixels = share.iter().flat_map(|p| p.as_ref().iter().copied());
             let input: Vec<u8> = request.emit().into_iter().chain(pixels).collect();
             let record = protocol::record_bytes(model.logits, model.ops, flags);
-            processes.push(Process::start(&self.program(), &machine, counting, &input, share.len(), record)?);
+            processes.push(Process::start(&self.program(), &machine.name, counting, &input, share.len(), record)?);
         }
         loop {
             let mut running = false;
@@ -139,7 +143,7 @@ impl Firmware {
         for process in processes {
             let images = process.images();
             let reply = process.reply()?;
-            let mut reader = Reader { bytes: &reply, at: 0 };
+            let mut reader = Reader { bytes: &reply, at: 0, clock: machine.clock };
             let read = reader.share(images, [model.logits, model.ops], flags, counting)?;
             report.inferences.extend(read.inferences);
             report.stack_used = report.stack_used.max(read.farewell.stack_used);
@@ -162,6 +166,8 @@ struct Share {
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Hz of the ticks.
+    clock: u32,
 }
 
 impl Reader<'_> {
@@ -201,7 +207,7 @@ impl Reader<'_> {
         }
         let idle = u64::from(greeting.idle_ticks);
         if counting {
-            let found = instructions(greeting.calibration_ticks, idle);
+            let found = self.instructions(greeting.calibration_ticks, idle);
             let expected = u64::from(CALIBRATION);
             // The loop's own set-up is a few instructions.
             if found.abs_diff(expected) > expected / 10_000 {
@@ -219,13 +225,16 @@ impl Reader<'_> {
             }
             if flags & protocol::EACH != 0 {
                 for _ in 0..ops {
-                    inference.op_instructions.push(instructions(u64::from_le_bytes(self.take()?), idle));
+                    inference.op_instructions.push({
+                        let ticks = u64::from_le_bytes(self.take()?);
+                        self.instructions(ticks, idle)
+                    });
                 }
                 self.logits(logits, &mut inference.logits)?;
             }
             if flags & protocol::COUNT != 0 {
                 let ticks = u64::from_le_bytes(self.take()?);
-                inference.instructions = counting.then(|| instructions(ticks, idle));
+                inference.instructions = counting.then(|| self.instructions(ticks, idle));
                 self.logits(logits, &mut inference.logits)?;
             }
             inferences.push(inference);
@@ -236,11 +245,13 @@ impl Reader<'_> {
         }
         Ok(Share { inferences, farewell })
     }
-}
 
-/// `ticks * 40 / 2^6`, rounded, without what reading the counter twice costs.
-fn instructions(ticks: u64, idle: u64) -> u64 {
-    (ticks.saturating_sub(idle) * 5 + 4) / 8
+    /// How many take so many ticks, rounded, without what reading the counter twice costs.
+    fn instructions(&self, ticks: u64, idle: u64) -> u64 {
+        let per_instruction = u128::from(self.clock) * INSTRUCTION_NS;
+        let ticks = u128::from(ticks.saturating_sub(idle));
+        ((ticks * 1_000_000_000 + per_instruction / 2) / per_instruction) as u64
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! ELF file whose sections have been measured. Refused: unsound images, models that do not fit (before the compiler is
 //! started, and once more by the linker), machines without a compiler.
 
+use crate::board::Machine;
 use crate::budget::{self, Footprint, ModelNeeds, Verdict};
 use crate::{Board, Error, Sections, Toolchain};
 use runtime::image::Image;
@@ -111,7 +112,7 @@ fn memory_script(board: &Board, placement: Placement) -> Result<String, Error> {
     let (flash, ram) = match placement {
         Placement::Board => (board.flash.origin, board.ram.origin),
         Placement::Emulator => {
-            let (machine, name) = board.emulated()?;
+            let (machine, Machine { name, .. }) = board.emulated()?;
             for (what, own, there) in
                 [("flash", board.flash.length, machine.flash.length), ("RAM", board.ram.length, machine.ram.length)]
             {
@@ -155,7 +156,7 @@ fn compile(
 
     // The compiler reads copies, so that what it links is what was checked; at places that do not change, so that what has
     // not changed is not compiled again.
-    let mut command = toolchain.build(&manifest, &cache);
+    let mut command = toolchain.build(&manifest, &cache, &board.cpu);
     for (variable, name, bytes) in [("INTACT_IMAGE", "model.intact", model), ("INTACT_MEMORY", "memory.x", memory)] {
         let path = cache.join(name);
         if std::fs::read(&path).ok().as_deref() != Some(bytes) {

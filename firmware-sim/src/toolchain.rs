@@ -116,17 +116,24 @@ impl Toolchain {
         command
     }
 
-    /// `cargo build`, for the target, with its output in `output`.
-    pub(crate) fn build(&self, manifest: &Path, output: &Path) -> Command {
+    /// `cargo build`, for the target and that core of it, with its output in `output`.
+    pub(crate) fn build(&self, manifest: &Path, output: &Path, cpu: &str) -> Command {
         let mut command = self.command("cargo");
+        let variable = |name: &str| {
+            let target = self.target.to_uppercase().replace(['-', '.'], "_");
+            format!("CARGO_TARGET_{target}_{name}")
+        };
         command.args(["build", "--release", "--locked", "--quiet", "--target", &self.target]);
         command.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(output);
         if self.from_source {
             command.arg("-Zbuild-std=core").env("RUSTC_BOOTSTRAP", "1");
         }
         if let Some(linker) = self.linker {
-            let variable = format!("CARGO_TARGET_{}_LINKER", self.target.to_uppercase().replace('-', "_"));
-            command.env(variable, linker);
+            command.env(variable("LINKER"), linker);
+        }
+        // Cores of ARMv8-M share a target, but not their instructions: the compiler and the runtime's kernels go by the core.
+        if self.target.starts_with("thumbv8") {
+            command.env(variable("RUSTFLAGS"), format!("-Ctarget-cpu={cpu}"));
         }
         command
     }

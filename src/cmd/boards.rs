@@ -14,7 +14,7 @@ pub(crate) fn run(_: &Arguments) -> Result<Outcome> {
     let mut rows = vec![head];
     for board in firmware_sim::boards() {
         let emulator = match board.emulated() {
-            Ok((_, machine)) => format!("qemu-system-arm -M {machine}"),
+            Ok((_, machine)) => format!("qemu-system-arm -M {}", machine.name),
             Err(_) => "-".to_owned(),
         };
         let bytes = |n: u32| thousands(n.into());

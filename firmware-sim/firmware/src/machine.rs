@@ -1,4 +1,4 @@
-//! What a Cortex-M4 has and safe Rust does not reach: the counter SysTick, the painted stack, a loop of known length. The one
+//! What a Cortex-M has and safe Rust does not reach: the counter SysTick, the painted stack, a loop of known length. The one
 //! module of the firmware with unsafe code. Enters: nothing. Leaves: ticks and bytes. Refuses nothing.
 
 #![allow(unsafe_code, reason = "device registers, linker symbols and assembly")]
@@ -39,7 +39,7 @@ unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
 /// Starts the counter, or starts it anew: it then reaches zero at the same places in what is counted, wherever that lies.
 #[inline(never)]
 pub fn start_clock() {
-    // SAFETY: the three registers exist on every Cortex-M4 at these addresses (ARMv7-M, B3.3); nothing else touches them.
+    // SAFETY: the three registers exist on every Cortex-M at these addresses (ARMv7-M, B3.3; on ARMv6-M where the maker has put one); nothing else touches them.
     unsafe {
         write_volatile(SYST_RVR, MASK);
         write_volatile(SYST_CVR, 0);
@@ -53,7 +53,7 @@ pub fn start_clock() {
 pub fn ticks() -> u64 {
     loop {
         let before = WRAPS.load(Ordering::Relaxed);
-        // SAFETY: reading these registers of every Cortex-M4 changes nothing but the flag COUNTFLAG, which nobody reads.
+        // SAFETY: reading these registers of every Cortex-M changes nothing but the flag COUNTFLAG, which nobody reads.
         let (value, pending) = unsafe { (read_volatile(SYST_CVR), read_volatile(ICSR) & PENDSTSET != 0) };
         compiler_fence(Ordering::SeqCst);
         if !pending && WRAPS.load(Ordering::Relaxed) == before {
@@ -91,7 +91,7 @@ pub fn stack() -> [u32; 2] {
     [start as u32 - place as u32, start as u32 - end as u32]
 }
 
-/// Reads where no Cortex-M4 has memory: the last word of the system region.
+/// Reads where no Cortex-M has memory: the last word of the system region.
 pub fn fault() {
     // SAFETY: it is not sound; this accident is what the caller wants, and the bus answers it with a fault.
     unsafe { read_volatile(0xffff_fffc as *const u32) };

@@ -26,7 +26,7 @@ fn reply(change: impl FnOnce(&mut Greeting)) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<Share, Error> {
-    Reader { bytes, at: 0 }.share(1, [LOGITS, OPS], FLAGS, true)
+    Reader { bytes, at: 0, clock: 25_000_000 }.share(1, [LOGITS, OPS], FLAGS, true)
 }
 
 #[test]

@@ -93,7 +93,19 @@ impl Requantize for IntegerRequantizer {
 
     #[inline]
     fn apply(self, acc: i32) -> i32 {
-        let (a, mut exponent) = to_precision(u64::from(acc.unsigned_abs()), self.exponent);
+        let magnitude = acc.unsigned_abs();
+        let q = self.quick(magnitude).unwrap_or_else(|| self.slow(magnitude));
+        let y = if acc < 0 { self.zero_point - q } else { self.zero_point + q };
+        y.clamp(self.clamp[0], self.clamp[1])
+    }
+}
+
+impl IntegerRequantizer {
+    /// `RNE(f32(f32(magnitude) * M))`, or `2^16` if it is more, step by step.
+    #[cold]
+    #[inline(never)]
+    fn slow(self, magnitude: u32) -> i32 {
+        let (a, mut exponent) = to_precision(u64::from(magnitude), self.exponent);
         let p;
         (p, exponent) = to_precision(a * u64::from(self.mantissa), exponent);
         let q = if exponent < 0 {
@@ -103,9 +115,28 @@ impl Requantize for IntegerRequantizer {
             p << exponent
         };
         // Nothing beyond 2^16 can come back within the clamp.
-        let q = if q > 1 << 16 { 1 << 16 } else { q as i32 };
-        let y = if acc < 0 { self.zero_point - q } else { self.zero_point + q };
-        y.clamp(self.clamp[0], self.clamp[1])
+        if q > 1 << 16 { 1 << 16 } else { q as i32 }
+    }
+
+    /// The same in 32-bit words, without a 64-bit product, for all but a few accumulators: those for which the bits that are left
+    /// out, or the rounding of the product to f32, could matter.
+    ///
+    /// With `p = magnitude * mantissa` and `shift = -exponent`, `top` is `p / 2^16` less than 2. For `q < 2^9` the product has at most
+    /// `shift + 9` bits, so that rounding it to 24 moves it by at most `2^(shift - 16)`, in units of `top` `2^(shift - 32)`. A
+    /// remainder further than both together from one half is rounded to the same side as the exact one; near 0 or a whole step both
+    /// ways lead to the same neighbour. Anything from `2^9 - 1` on is beyond every clamp, rounded or not.
+    #[inline]
+    fn quick(self, magnitude: u32) -> Option<i32> {
+        let shift = (-self.exponent - 16) as u32;
+        // With fewer bits too many remainders are near a half.
+        if magnitude >> PRECISION != 0 || !(10..=31).contains(&shift) {
+            return None;
+        }
+        let (a, b) = ([magnitude >> 12, magnitude & 0xfff], [self.mantissa >> 12, self.mantissa & 0xfff]);
+        let top = (a[0] * b[0] << 8) + ((a[0] * b[1] + a[1] * b[0]) >> 4) + (a[1] * b[1] >> 16);
+        let (q, rest, half) = (top >> shift, top & ((1 << shift) - 1), 1 << (shift - 1));
+        let near = 3 + (1 << shift >> 16);
+        (rest.abs_diff(half) > near).then_some((q + u32::from(rest > half)) as i32)
     }
 }
 

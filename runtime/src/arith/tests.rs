@@ -74,6 +74,19 @@ fn every_mantissa_for_sampled_accumulators() {
     }
 }
 
+/// For every mantissa the accumulators whose products lie on both sides of a tie, as close as they come: of another tie, another
+/// multiplier's magnitude, each time.
+#[test]
+fn every_mantissa_at_its_ties() {
+    for mantissa in 0..1u32 << 23 {
+        let m = f32::from_bits((111 + mantissa % 12) << 23 | mantissa);
+        let tie = f64::from(mantissa % 251) + 0.5;
+        let acc = (tie / f64::from(m)) as i32;
+        all_agree(acc, m, 0, U8);
+        all_agree(-acc - 1, m, 127, I8);
+    }
+}
+
 /// Any multiplier that is allowed, magnitudes evenly likely.
 fn multiplier() -> impl Strategy<Value = f32> {
     (1u32..=157, 0u32..1 << 23).prop_map(|(exponent, mantissa)| f32::from_bits(exponent << 23 | mantissa))

@@ -132,6 +132,10 @@ impl Executor {
             Self::Plain(Kernels::Portable) => "portable",
             #[cfg(any(test, feature = "testing"))]
             Self::Plain(Kernels::Dsp) => "dsp",
+            #[cfg(any(test, feature = "testing"))]
+            Self::Plain(Kernels::Mve) => "mve",
+            #[cfg(any(test, feature = "testing"))]
+            Self::Plain(Kernels::Thumb) => "thumb",
             Self::Simd(isa) => isa.name(),
         }
     }

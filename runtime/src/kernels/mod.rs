@@ -3,17 +3,20 @@
 //!
 //! `reference.rs` is the plain meaning and stays so; `portable.rs`, where there is one, computes the same integers faster,
 //! on any core. Which of them run is said by [`Kernels`]. `simd.rs` is for hosts: one text for all vector instructions, which
-//! are in `simd/`; `dsp.rs` for cores with the DSP instructions, which are in `dsp/`. A reshape has no kernel: its output is
+//! are in `simd/`; `dsp.rs` for cores with the DSP instructions, which are in `dsp/`, `raw.rs` for
+//! those that multiply bytes as they are, with vectors (`mve/`) or with nothing but 32-bit multiplications (`thumb/`). A reshape has no kernel: its output is
 //! where its input was.
 //!
 //! Letters: `H W C` height, width, channels of the input; `K` output channels; `R S` height and width of the window.
 
 pub mod add;
 pub mod average_pool;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
+mod columns;
 pub mod concat;
 pub mod conv2d;
 pub mod dense;
-#[cfg(not(intact_dsp))]
+#[cfg(not(intact_cortex_m))]
 mod dot;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
@@ -21,11 +24,17 @@ pub mod global_average_pool;
 pub mod lookup;
 pub mod max_pool;
 pub mod mul;
+#[cfg(any(intact_mve, test, feature = "testing"))]
+mod mve;
 pub mod pad;
+#[cfg(any(intact_mve, intact_thumb, test, feature = "testing"))]
+mod raw;
 pub(crate) mod scratch;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
 pub(crate) mod strips;
+#[cfg(any(intact_thumb, test, feature = "testing"))]
+mod thumb;
 mod window;
 
 pub use scratch::{COLUMNS, column_bytes, scratch_bytes};
@@ -43,13 +52,22 @@ pub enum Kernels {
     /// The plain meaning, slow.
     Reference,
     /// For any core that has none of its own.
-    #[cfg(not(intact_dsp))]
+    #[cfg(not(intact_cortex_m))]
     #[default]
     Portable,
     /// For a Cortex-M with the DSP instructions; elsewhere, where tests want it, the same kernels on a model of them.
     #[cfg(any(intact_dsp, test, feature = "testing"))]
-    #[cfg_attr(intact_dsp, default)]
+    #[cfg_attr(all(intact_dsp, not(intact_mve)), default)]
     Dsp,
+    /// For a Cortex-M with vector instructions (MVE, as a Cortex-M55 has them) beside those; elsewhere, where tests want it, the
+    /// same kernels on a model of them.
+    #[cfg(any(intact_mve, test, feature = "testing"))]
+    #[cfg_attr(intact_mve, default)]
+    Mve,
+    /// For a Cortex-M with neither (M0, M0+, M3); elsewhere, where tests want it, the same kernels on a model of it.
+    #[cfg(any(intact_thumb, test, feature = "testing"))]
+    #[cfg_attr(intact_thumb, default)]
+    Thumb,
 }
 
 /// A tensor that is read.

@@ -22,9 +22,10 @@ pub fn column_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u
     }
 }
 
-/// Scratch that an op is best given, for the kernels of a Cortex-M with DSP instructions; portable ones use [`COLUMNS`]
+/// Scratch that an op is best given, for the kernels of a Cortex-M; portable ones use [`COLUMNS`]
 /// columns of it. For a depthwise convolution the weights as i16, in blocks of four channels. For any other four columns, each
-/// filled up to whole 32-bit words of weights, and a copy of a window if a tap has not whole words of weights.
+/// filled up to whole 32-bit words of weights, and a copy of a window if a tap has not whole words of weights; or four
+/// columns without that and a word for each output channel, if that is more.
 pub fn scratch_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> u64 {
     let OpKind::Conv2d { window, groups, weights } = kind else { return 0 };
     let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
@@ -33,5 +34,7 @@ pub fn scratch_bytes(kind: &OpKind, input: &TensorRepr, output: &TensorRepr) -> 
     }
     let (in_group, word) = (u64::from(input.shape[2] / (*groups).max(1)), 32 / u64::from(weights.bits.max(1)));
     let padded = (taps * in_group).next_multiple_of(word);
-    8 * padded + if in_group.is_multiple_of(word) { 0 } else { padded }
+    let dsp = 8 * padded + if in_group.is_multiple_of(word) { 0 } else { padded };
+    let len = (taps * in_group).next_multiple_of(8 / u64::from(weights.bits.max(1)));
+    dsp.max(4 * u64::from(output.shape[2]) + 8 * len)
 }

@@ -13,7 +13,7 @@ use crate::{
     testing::{Builder, Draw, Encoding, Layer},
 };
 
-const KERNELS: [Kernels; 3] = [Kernels::Reference, Kernels::Portable, Kernels::Dsp];
+const KERNELS: [Kernels; 5] = [Kernels::Reference, Kernels::Portable, Kernels::Dsp, Kernels::Mve, Kernels::Thumb];
 
 /// Stored integers, `H W C`.
 struct Map {

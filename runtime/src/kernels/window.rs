@@ -49,6 +49,18 @@ impl Window {
         let end = (size + self.padding[axis]).saturating_sub(start).div_ceil(dilation);
         first.min(self.kernel[axis])..end.min(self.kernel[axis])
     }
+
+    /// Along `axis`: the output positions, of `out` there are, whose window lies inside an image of that size.
+    #[cfg_attr(
+        not(any(intact_cortex_m, test, feature = "testing")),
+        expect(dead_code, reason = "for cores of a Cortex-M")
+    )]
+    pub(crate) fn inside(&self, axis: usize, size: usize, out: usize) -> Range<usize> {
+        let reach = self.dilation[axis] * (self.kernel[axis] - 1);
+        let end = (size + self.padding[axis]).checked_sub(reach).map_or(0, |room| room.div_ceil(self.stride[axis]));
+        let start = self.padding[axis].div_ceil(self.stride[axis]).min(out);
+        start..end.clamp(start, out)
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +84,8 @@ mod tests {
                         let by_one: Vec<usize> =
                             (0..kernel).filter(|&tap| window.position(0, out, tap, size).is_some()).collect();
                         assert_eq!(window.taps(0, out, size).collect::<Vec<_>>(), by_one, "{window:?} {out} {size}");
+                        let all = by_one.len() == kernel;
+                        assert_eq!(window.inside(0, size, 8).contains(&out), all, "{window:?} {out} {size}");
                     }
                 }
             }

@@ -174,7 +174,7 @@ const ZOO: &[(Spoil, &str)] = &[
     (|b| b.tensors[11].shape = [4, 3, 8], "op 10: extent of the output: found 3, expected 4"),
     (
         |b| b.tensors[11].offset = b.tensors[10].offset,
-        "op 10: the bytes written overlap the bytes read: offset: found 4208",
+        "op 10: the bytes written overlap the bytes read: offset: found 4240",
     ),
     (|b| b.ops[11].kind = OpKind::Pad { padding: [1, 0, 1, 2] }, "op 11: extent of the output: found 5, expected 6"),
     (

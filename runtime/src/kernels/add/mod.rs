@@ -3,6 +3,8 @@
 
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
+#[cfg(any(intact_mve, test, feature = "testing"))]
+mod mve;
 mod reference;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
@@ -10,6 +12,8 @@ pub(crate) mod simd;
 use super::Kernels;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 use super::dsp::Instructions;
+#[cfg(any(intact_mve, test, feature = "testing"))]
+use super::mve as vectors;
 use crate::arith::AddRescale;
 use core::cell::Cell;
 
@@ -27,6 +31,8 @@ pub fn run(kernels: Kernels, add: &Add, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]
     match kernels {
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp => dsp::run::<Instructions>(add, inputs, y),
+        #[cfg(any(intact_mve, test, feature = "testing"))]
+        Kernels::Mve => mve::run::<vectors::Instructions>(add, inputs, y),
         _ => reference::run(add, inputs, y),
     }
 }

@@ -5,7 +5,10 @@
 use super::{Conv2d, Input, Output, reference};
 use crate::{
     arith::{Requantize, Requantizer},
-    kernels::dsp::{self, Channels, Dsp, Finish},
+    kernels::{
+        columns::{Finish, words},
+        dsp::{Channels, Dsp},
+    },
 };
 
 /// Channels in a block.
@@ -17,19 +20,14 @@ pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]
     let [_, w, channels] = x.shape;
     let [_, out_w, _] = y.shape;
     let taps = conv.window.kernel[0] * conv.window.kernel[1];
-    let widened = dsp::words(scratch);
+    let widened = words(scratch);
     let Some(widened) = widened.get_mut(..taps * channels.div_ceil(BLOCK)).filter(|_| channels >= BLOCK) else {
         return reference::run(conv, x, y);
     };
     for (block, widened) in widened.chunks_exact_mut(taps).enumerate() {
         widen::<D>(conv, (BLOCK * block).min(channels - BLOCK), channels, widened);
     }
-    // Output pixels whose window has all its columns inside.
-    let [stride, dilation, padding, kernel] =
-        [conv.window.stride[1], conv.window.dilation[1], conv.window.padding[1], conv.window.kernel[1]];
-    let end = (w + padding).checked_sub(dilation * (kernel - 1)).map_or(0, |room| room.div_ceil(stride));
-    let start = padding.div_ceil(stride).min(out_w);
-    let inside = start..end.clamp(start, out_w);
+    let inside = conv.window.inside(1, w, out_w);
     let mut run = Run { conv, x, y, widened };
     for oy in 0..run.y.shape[0] {
         (0..inside.start).chain(inside.end..out_w).for_each(|ox| run.pixels::<D>([oy, ox], 1));

@@ -3,7 +3,10 @@
 //! else from a copy of the window.
 
 use super::{Conv2d, Input, Output, reference};
-use crate::kernels::dsp::{self, Dsp, Finish, PIXELS, Rows, Slot, Source, Tile, group};
+use crate::kernels::{
+    columns::{Finish, PIXELS, Rows, words},
+    dsp::{Dsp, Slot, Source, Tile, group},
+};
 
 /// A convolution that is not depthwise, with the places of the scratch.
 struct Run<'a> {
@@ -28,7 +31,7 @@ pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]
     let Some((columns, copy)) = scratch.split_at_mut_checked(2 * PIXELS * padded) else {
         return reference::run(conv, x, y);
     };
-    let columns: &mut [Slot] = dsp::words(columns);
+    let columns: &mut [Slot] = words(columns);
     if columns.len() < padded / 4 || copy.len() < copied || conv.weights.row_bytes(len) < 4 {
         return reference::run(conv, x, y);
     }

@@ -1,16 +1,20 @@
 //! ONNX QLinearConv (opset 10), 2-D. Enters: `H W C` integers of 2 to 8 bits, weights of 8, 4 or 2 bits `K R S C/groups`
 //! (`R S C` when depthwise), one zero point or one for each `K`. Leaves: `H W K` integers. Padding is the real value 0.
 
-#[cfg(not(intact_dsp))]
+#[cfg(not(intact_cortex_m))]
 mod depthwise;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod depthwise_dsp;
+#[cfg(any(intact_thumb, test, feature = "testing"))]
+mod depthwise_thumb;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
 #[cfg(all(target_arch = "aarch64", any(test, feature = "std")))]
 pub(crate) mod neon_depthwise;
-#[cfg(not(intact_dsp))]
+#[cfg(not(intact_cortex_m))]
 mod portable;
+#[cfg(any(intact_mve, intact_thumb, test, feature = "testing"))]
+mod raw;
 mod reference;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
@@ -19,6 +23,10 @@ pub(crate) mod simd_depthwise;
 
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 use super::dsp::Instructions;
+#[cfg(any(intact_mve, test, feature = "testing"))]
+use super::mve;
+#[cfg(any(intact_thumb, test, feature = "testing"))]
+use super::thumb;
 use super::{Input, Kernels, Output, Window, scratch};
 use crate::image::{Op, Weights, repr::WeightsRepr, repr::WindowRepr};
 
@@ -52,13 +60,23 @@ impl<'a> Conv2d<'a> {
 pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     match kernels {
         Kernels::Reference => reference::run(conv, x, y),
-        #[cfg(not(intact_dsp))]
+        #[cfg(not(intact_cortex_m))]
         Kernels::Portable if conv.depthwise => depthwise::run(conv, x, y),
-        #[cfg(not(intact_dsp))]
+        #[cfg(not(intact_cortex_m))]
         Kernels::Portable => portable::run(conv, x, y, scratch),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp if conv.depthwise => depthwise_dsp::run::<Instructions>(conv, x, y, scratch),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp => dsp::run::<Instructions>(conv, x, y, scratch),
+        #[cfg(any(intact_mve, test, feature = "testing"))]
+        Kernels::Mve if conv.depthwise => depthwise_dsp::run::<Instructions>(conv, x, y, scratch),
+        #[cfg(any(intact_mve, test, feature = "testing"))]
+        Kernels::Mve => raw::run::<mve::Instructions>(conv, x, y, scratch, dsp::run::<Instructions>),
+        #[cfg(any(intact_thumb, test, feature = "testing"))]
+        Kernels::Thumb if conv.depthwise => depthwise_thumb::run(conv, x, y),
+        #[cfg(any(intact_thumb, test, feature = "testing"))]
+        Kernels::Thumb => {
+            raw::run::<thumb::Instructions>(conv, x, y, scratch, |conv, x, y, _| reference::run(conv, x, y))
+        }
     }
 }

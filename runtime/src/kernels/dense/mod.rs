@@ -1,7 +1,7 @@
 //! ONNX Gemm (opset 13) on integers, as ONNX Runtime's QGemm. Enters: all integers of the input, in `H W C` order, weights
 //! of 8, 4 or 2 bits `K C`. Leaves: `K` integers.
 
-#[cfg(not(intact_dsp))]
+#[cfg(not(intact_cortex_m))]
 mod portable;
 mod reference;
 
@@ -12,9 +12,13 @@ use crate::image::Weights;
 pub fn run(kernels: Kernels, weights: &Weights, x: Input, y: Output) {
     match kernels {
         Kernels::Reference => reference::run(weights, x, y),
-        #[cfg(not(intact_dsp))]
+        #[cfg(not(intact_cortex_m))]
         Kernels::Portable => portable::run(weights, x, y),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp => reference::run(weights, x, y),
+        #[cfg(any(intact_mve, test, feature = "testing"))]
+        Kernels::Mve => reference::run(weights, x, y),
+        #[cfg(any(intact_thumb, test, feature = "testing"))]
+        Kernels::Thumb => reference::run(weights, x, y),
     }
 }

@@ -14,19 +14,17 @@
 mod core;
 #[cfg(any(test, feature = "testing"))]
 mod model;
-mod words;
 
 #[cfg(intact_dsp)]
 pub(super) use self::core::Core as Instructions;
-#[cfg(not(intact_dsp))]
+#[cfg(any(test, feature = "testing"))]
+pub(super) use model::Model;
+#[cfg(all(not(intact_dsp), any(test, feature = "testing")))]
 pub(super) use model::Model as Instructions;
-pub(super) use words::words;
 
+use super::columns::{Finish, PIXELS, Rows};
 use crate::image::{Table, Weights};
 use ::core::{cell::Cell, ops::Range};
-
-/// Output pixels that are worked on at once.
-pub(super) const PIXELS: usize = 4;
 
 /// Two words, that is four elements, of each of four columns.
 pub(super) type Slot = [u32; 2 * PIXELS];
@@ -34,22 +32,6 @@ pub(super) type Slot = [u32; 2 * PIXELS];
 /// Elements of a group: those of one word of weights of so many bits.
 pub(super) const fn group(bits: u8) -> usize {
     32 / bits as usize
-}
-
-/// Bytes in rows: each has `run` of them, and `to_step` are the bytes, or elements, from the start of a row to that of the next
-/// where they are put.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rows<'a> {
-    /// From the first row on.
-    pub(super) bytes: &'a [u8],
-    /// At least one.
-    pub(super) rows: usize,
-    /// At least one.
-    pub(super) run: usize,
-    /// Bytes from row to row.
-    pub(super) step: usize,
-    /// Bytes, or elements, from row to row.
-    pub(super) to_step: usize,
 }
 
 /// How bytes become elements of a column.
@@ -61,15 +43,6 @@ pub(super) struct Source {
     pub(super) zero_point: i32,
     /// Bits of the weights, which say what a group is.
     pub(super) bits: u8,
-}
-
-/// How accumulators become bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Finish {
-    /// `zy`.
-    pub(super) zero_point: i32,
-    /// `lo`, `hi`.
-    pub(super) clamp: [i32; 2],
 }
 
 /// Columns against rows of weights.

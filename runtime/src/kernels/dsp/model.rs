@@ -1,7 +1,7 @@
 //! What the inner loops compute, in plain Rust: for hosts, where the kernels around them are tested.
 
-use super::{Channels, Dsp, Finish, PIXELS, Rows, Slot, Source, Sum, Tile, group};
-use crate::arith::{Requantize, Requantizer, widen};
+use super::{Channels, Dsp, PIXELS, Rows, Slot, Source, Sum, Tile, group};
+use crate::arith::widen;
 use core::cell::Cell;
 
 /// The DSP instructions of a core that has none.
@@ -15,12 +15,6 @@ fn halves(word: u32) -> [i32; 2] {
 
 fn word(low: i32, high: i32) -> u32 {
     (low as u32 & 0xffff) | (high as u32) << 16
-}
-
-impl Finish {
-    fn apply(self, acc: i32, m: f32) -> u8 {
-        Requantizer::new(m, self.zero_point, self.clamp).apply(acc) as u8
-    }
 }
 
 impl Dsp for Model {
