@@ -1,6 +1,8 @@
 //! `intact ghn`: the hypernetwork. Enters: what its verbs take. Leaves: what they make. Refused: bit widths that are none.
 
 mod eval;
+mod lines;
+mod study;
 mod train;
 
 use crate::Outcome;
@@ -19,6 +21,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
+    Study(Box<study::Arguments>),
 }
 
 /// Where BatchNorm stands in networks with quantized weights
@@ -68,6 +71,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     match &a.verb {
         Verb::Train(a) => a.run(),
         Verb::Eval(a) => a.run(),
+        Verb::Study(a) => a.run(),
     }
 }
 

@@ -7,6 +7,8 @@
 //!
 //! [`graph`] draws networks that nobody has trained, and spells them out for a hypernetwork.
 //!
+//! [`study`] compares starts, [`eval`] tests predicted networks.
+//!
 //! [`run`] executes a network with burn, [`quant`] simulates its integers (Eq. 1 to 4 of the paper), [`ops`] are the
 //! operations that this costs, [`data`] makes batches.
 
@@ -20,3 +22,4 @@ pub mod nets;
 pub mod ops;
 pub mod quant;
 pub mod run;
+pub mod study;

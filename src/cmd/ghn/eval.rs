@@ -3,15 +3,15 @@
 //! other conditions.
 
 use super::FormArguments;
+use super::lines::Lines;
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::terminal::print;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use exporter::data::Split as DataSplit;
 use exporter::file::write_atomically;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use trainer::eval::{Images, Score, Table, Test, network};
@@ -117,19 +117,8 @@ impl Arguments {
         };
         std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
         let path = self.out.join("scores.jsonl");
-        let mut lines = match std::fs::read_to_string(&path) {
-            Ok(text) => read(&text, &conditions).with_context(|| path.display().to_string())?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        // Again without a line that was cut off when the last run was ended.
-        let mut text = serde_json::to_string(&conditions)? + "\n";
-        for line in &lines {
-            text += &(serde_json::to_string(line)? + "\n");
-        }
-        write_atomically(&path, text.as_bytes())?;
-        let scores =
-            std::fs::OpenOptions::new().append(true).open(&path).with_context(|| path.display().to_string())?;
+        let (file, mut lines) = Lines::open::<_, Line>(&path, &conditions)?;
+        let done = Mutex::new((0, file));
         let images = Images::new(&data, self.images, 0);
         let task = Task { channels: 3, size: data.height(), classes: data.classes().len() };
         for split in splits.iter().copied() {
@@ -137,7 +126,7 @@ impl Arguments {
             let count = self.nets.min(split.default_count()) as u64;
             let missing: Vec<u64> =
                 (0..count).filter(|i| !lines.iter().any(|line| (line.split, line.index) == (split, *i))).collect();
-            let done = Mutex::new((0, &scores));
+            done.lock().expect("no thread panics here").0 = 0;
             let found = Workers::new(self.threads).map(missing.len(), |i| -> Result<Line> {
                 let index = missing[i];
                 let (net, _) = sampler.draw(index)?;
@@ -145,7 +134,7 @@ impl Arguments {
                 let line = Line { split, index, scores: self.scores(&ghn.parameters, &net, &settings, &images)? };
                 let mut guard = done.lock().expect("no thread panics here");
                 guard.0 += 1;
-                writeln!(guard.1, "{}", serde_json::to_string(&line)?).with_context(|| path.display().to_string())?;
+                guard.1.add(&line)?;
                 eprintln!("{split} {}/{}: network {index}: {}", guard.0, missing.len(), shown(&line.scores));
                 Ok(line)
             });
@@ -177,25 +166,6 @@ impl Arguments {
         };
         Ok(network(p, net, &test)?)
     }
-}
-
-/// The scores of a file under the same conditions.
-fn read(text: &str, conditions: &Conditions) -> Result<Vec<Line>> {
-    let mut lines = text.lines();
-    let first: Conditions = serde_json::from_str(lines.next().unwrap_or_default()).context("line 1")?;
-    ensure!(first == *conditions, "scores under other conditions: found {first:?}, expected {conditions:?}");
-    let whole = text.ends_with('\n');
-    let mut found = Vec::new();
-    let mut lines = lines.enumerate().peekable();
-    while let Some((i, line)) = lines.next() {
-        match serde_json::from_str(line) {
-            Ok(line) => found.push(line),
-            // The last line of a run that was ended in the middle of it.
-            Err(_) if lines.peek().is_none() && !whole => {}
-            Err(error) => return Err(error).with_context(|| format!("line {}", i + 2)),
-        }
-    }
-    Ok(found)
 }
 
 fn shown(scores: &[Score]) -> String {

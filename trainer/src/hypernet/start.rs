@@ -7,12 +7,10 @@
 
 use super::parameters::{CHANNELS, Parameters, uniform};
 use super::{PredictError, Setting, predict};
-use crate::data::{order, plain};
 use crate::graph::{Architecture, Blueprint, BuildError, ParameterKind, Task};
-use crate::ops::Statistics;
 use crate::quant::QuantError;
-use crate::run::{Model, Momentum, Pass};
-use burn::tensor::{Device, Tensor, TensorData};
+use crate::run::{Model, settle};
+use burn::tensor::Device;
 use exporter::data::Dataset;
 use exporter::network::{Network, NetworkError, Preprocessing};
 use rand_chacha::ChaCha8Rng;
@@ -20,8 +18,6 @@ use rand_chacha::rand_core::SeedableRng;
 
 /// Noise on repeated channels, as a share of the tensor's root mean square.
 const NOISE: f32 = 0.02;
-/// Images of one batch of statistics.
-const BATCH: usize = 64;
 
 /// Why there is no start.
 #[derive(Debug, thiserror::Error)]
@@ -79,20 +75,7 @@ impl Start<'_> {
         };
         let network = net.to_network(name, Preprocessing::of(data), data.classes().to_vec(), &mut fill)?;
         let mut model = Model::new(network, device)?;
-        let chosen = order(data.len(), self.seed, 0);
-        for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(self.batches).enumerate() {
-            let batch = data.subset(indices.iter().copied());
-            let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);
-            let shape = [batch.len(), 3, data.height(), data.width()];
-            let share = 1.0 / (i + 1) as f32;
-            let pass = Pass {
-                statistics: Statistics::Batch,
-                simulation: None,
-                activations: false,
-                observe: Some(Momentum { statistics: share, ranges: share }),
-            };
-            model.forward(Tensor::from_data(TensorData::new(values, shape), device), &pass, false)?;
-        }
+        settle(&mut model, data, self.batches, self.seed, None)?;
         Ok(model.to_network(None)?)
     }
 }

@@ -7,6 +7,7 @@
 //! quantized, and only those.
 
 mod parameters;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use exporter::network::{Function, Fused, Network, NetworkError, NodeId, Op, Wind
 use exporter::quantize::Scheme;
 pub use parameters::{Parameter, Role};
 pub(crate) use parameters::{to_tensor, to_vec};
+pub use settle::settle;
 
 /// How one batch runs.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,42 @@
+//! Running statistics and ranges from some batches. Enters: a model whose weights were not trained here, images. Leaves: the
+//! model with BatchNorm's statistics and its activations' ranges, each the plain mean over the batches. Refused: activations
+//! that are not finite.
+
+use super::{Model, Momentum, Pass};
+use crate::data::{order, plain};
+use crate::ops::Statistics;
+use crate::quant::{QuantError, Simulation};
+use burn::tensor::{Tensor, TensorData};
+use exporter::data::Dataset;
+
+/// Images of one batch.
+const BATCH: usize = 64;
+
+/// Shows `model` so many batches of 64 images, or one of all if there are fewer, drawn by `seed`; with quantized weights if
+/// there is a simulation.
+///
+/// # Errors
+/// [`QuantError`].
+pub fn settle(
+    model: &mut Model,
+    data: &Dataset,
+    batches: usize,
+    seed: u64,
+    simulation: Option<Simulation>,
+) -> Result<(), QuantError> {
+    let chosen = order(data.len(), seed, 0);
+    for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(batches).enumerate() {
+        let batch = data.subset(indices.iter().copied());
+        let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);
+        let shape = [batch.len(), 3, data.height(), data.width()];
+        let share = 1.0 / (i + 1) as f32;
+        let pass = Pass {
+            statistics: Statistics::Batch,
+            simulation,
+            activations: false,
+            observe: Some(Momentum { statistics: share, ranges: share }),
+        };
+        model.forward(Tensor::from_data(TensorData::new(values, shape), model.device()), &pass, false)?;
+    }
+    Ok(())
+}
