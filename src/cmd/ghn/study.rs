@@ -168,7 +168,8 @@ impl Arguments {
         ended.into_iter().collect::<Result<()>>()?;
         let (_, mut found, _) = done.into_inner().expect("no thread panicked");
         found.sort_by_key(|f| place(&f.case, &starts));
-        let epochs: Vec<usize> = [0, 1, 2, 5, 10].into_iter().filter(|e| *e as u64 <= self.epochs).collect();
+        let mut epochs: Vec<usize> = [0, 1, 2, 5].into_iter().filter(|e| (*e as u64) < self.epochs).collect();
+        epochs.push(self.epochs as usize);
         let text = table(&found, &epochs);
         write_atomically(&self.out.join("table.md"), text.as_bytes())?;
         let rest = if stop.load(Ordering::Relaxed) { "; stopped: the same command goes on" } else { "" };

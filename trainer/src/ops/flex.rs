@@ -195,7 +195,7 @@ impl Kernels for Flex {
     fn requantize_forward(x: FlexTensor, relu: bool, form: Dynamic) -> (FlexTensor, FlexTensor) {
         let x = x.to_contiguous();
         let [low, high] =
-            if form.cut > 0.0 { quantiles(elements(&x), form.cut) } else { pointwise::range(elements(&x)) };
+            if form.cut > 0.0 { pointwise::quantiles(elements(&x), form.cut) } else { pointwise::range(elements(&x)) };
         let low = if relu { low * 0.0 } else { low };
         // Comparisons that keep NaN.
         let range = [if low > 0.0 { 0.0 } else { low }, if high < 0.0 { 0.0 } else { high }];
@@ -234,20 +234,6 @@ impl Kernels for Flex {
         norm::shift(&mut y, elements(&bias), g.output[0] * g.output[1]);
         tensor(y, [g.n, g.k, g.output[0], g.output[1]])
     }
-}
-
-/// The values that a share of all lies below and above; NaN if any is not finite.
-fn quantiles(values: &[f32], cut: f32) -> [f32; 2] {
-    if !values.iter().all(|v| v.is_finite()) {
-        return [f32::NAN; 2];
-    }
-    let mut values = values.to_vec();
-    [cut, 1.0 - cut].map(|share| {
-        let (at, part) = simulated::place(values.len(), share);
-        let (_, &mut low, above) = values.select_nth_unstable_by(at, f32::total_cmp);
-        let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
-        low + (high - low) * part
-    })
 }
 
 impl TrainOps for Flex {

@@ -158,3 +158,10 @@ pub fn range<const D: usize>(x: Tensor<D>) -> [f32; 2] {
     let both = both.into_data().try_to_vec::<f32>().expect("the backend computes in f32");
     [both[0], both[1]]
 }
+
+/// The values that a share of all elements, 0 to 1/2, lies below and above, interpolated linearly between neighbours; NaN if any
+/// element is not finite. No gradient.
+pub fn quantiles<const D: usize>(x: Tensor<D>, cut: f32) -> [f32; 2] {
+    let values = x.into_data().try_to_vec::<f32>().expect("the backend computes in f32");
+    kernels::pointwise::quantiles(&values, cut)
+}

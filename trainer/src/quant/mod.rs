@@ -29,6 +29,10 @@ pub struct Simulation {
     pub weights: Weights,
     /// Width of the activations; one scale and zero point for each tensor.
     pub activations: Width,
+    /// Share of a batch's values of a tensor that its range leaves out at either end, 0 to 1/2: 0 for the smallest to the
+    /// largest, as in the paper.
+    #[serde(default)]
+    pub cut: f32,
 }
 
 impl Simulation {
@@ -46,6 +50,7 @@ impl Simulation {
         Self {
             weights: Weights { bits: weight_bits, scheme, clipping: Clipping::MinMax },
             activations: Width { bits: activation_bits, signed: false },
+            cut: 0.0,
         }
     }
 }

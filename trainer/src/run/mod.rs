@@ -176,7 +176,10 @@ impl Model {
                 && !op.keeps_encoding()
             {
                 if let Some(momentum) = pass.observe {
-                    let found = ops::range(y.clone());
+                    let found = match simulation.cut {
+                        0.0 => ops::range(y.clone()),
+                        cut => ops::quantiles(y.clone(), cut),
+                    };
                     self.ranges.observe(group.output, found, momentum.ranges, &self.network)?;
                 }
                 if pass.activations {

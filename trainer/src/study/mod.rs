@@ -163,12 +163,15 @@ impl Study<'_> {
     }
 }
 
-/// Tensorwise and asymmetric as in the paper; two bits leave out a twentieth of the weights at either end, without which
-/// nearly all would be 0.
+/// Tensorwise and asymmetric as in the paper; two bits leave out the ends of what they round, without which nearly all of it
+/// would be 0.
 pub fn simulation(setting: Setting) -> Simulation {
     let mut simulation = Simulation::tensorwise(setting.weights, setting.activations);
     if setting.weights == 2 {
         simulation.weights.clipping = Clipping::Percentile { low: 5.0, high: 95.0 };
+    }
+    if setting.activations == 2 {
+        simulation.cut = 0.03;
     }
     simulation
 }

@@ -3,6 +3,7 @@
 
 use super::simd::{LANES, simd};
 use crate::ops::Quantizer;
+use crate::ops::simulated::place;
 use rayon::prelude::*;
 
 simd! {
@@ -154,4 +155,18 @@ pub(crate) fn pass_within(x: &[f32], dy: &[f32], range: [f32; 2]) -> Vec<f32> {
         .zip(dy.par_chunks(CHUNK))
         .for_each(|((dx, x), dy)| pass_chunk(x, dy, dx, range));
     dx
+}
+
+/// The values that a share of all lies below and above; NaN if any is not finite.
+pub(crate) fn quantiles(values: &[f32], cut: f32) -> [f32; 2] {
+    if !values.iter().all(|v| v.is_finite()) {
+        return [f32::NAN; 2];
+    }
+    let mut values = values.to_vec();
+    [cut, 1.0 - cut].map(|share| {
+        let (at, part) = place(values.len(), share);
+        let (_, &mut low, above) = values.select_nth_unstable_by(at, f32::total_cmp);
+        let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
+        low + (high - low) * part
+    })
 }
