@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use tract_onnx::pb::{NodeProto, TensorProto};
 
-use super::file::{INT8, INT32, INT64, UINT8, dims, element_bits, integers, type_name};
+use super::file::{FLOAT, INT8, INT32, INT64, UINT8, dims, element_bits, integers, type_name};
 use super::import::{Fault, Import, Value, attributes};
 
 /// A constant of integers.
@@ -124,12 +124,21 @@ impl<'m> Import<'m> {
     pub(super) fn cast(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let to = attributes(node).int("to", 0);
         let array = self.array(node, 0)?;
+        if to == i64::from(FLOAT) {
+            self.charge(array.values.len())?;
+            return Ok(Value::Constant(Cow::Owned(TensorProto {
+                data_type: FLOAT,
+                dims: array.dims.iter().map(|&d| d as i64).collect(),
+                float_data: array.values.iter().map(|&v| v as f32).collect(),
+                ..Default::default()
+            })));
+        }
         let wrap: fn(i64) -> i64 = match i32::try_from(to) {
             Ok(UINT8) => |v| (v as u8).into(),
             Ok(INT8) => |v| (v as i8).into(),
             Ok(INT32) => |v| (v as i32).into(),
             Ok(INT64) => |v| v,
-            _ => return Err(format!("to type {to}; expected UINT8, INT8, INT32 or INT64").into()),
+            _ => return Err(format!("to type {to}; expected FLOAT, UINT8, INT8, INT32 or INT64").into()),
         };
         self.keeps_bits(node, 0);
         self.charge(array.values.len())?;
@@ -156,7 +165,7 @@ impl<'m> Import<'m> {
         Ok(Array { data_type: table.data_type, dims: indices.dims, values }.store())
     }
 
-    /// Slice of the first and only axis, with step 1; until opset 10 by attributes.
+    /// Slice of the first axis, with step 1 or back to front; until opset 10 by attributes.
     pub(super) fn slice(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let a = attributes(node);
         let list = |i: usize, name: &str| match a.ints(name) {
@@ -164,21 +173,27 @@ impl<'m> Import<'m> {
             _ if self.input(node, i).is_some() => self.array(node, i).map(|array| Some(array.values)),
             _ => Ok(None),
         };
-        let array = self.array(node, 0)?;
+        let Array { data_type, mut dims, values } = self.array(node, 0)?;
         let [start, end] = [list(1, "starts")?, list(2, "ends")?];
         let [axes, steps] = [list(3, "axes")?, list(4, "steps")?];
-        let is_first = |axes: Option<Vec<i64>>| axes.is_none_or(|axes| axes == [0] || axes == [-1]);
-        let is_one = |steps: Option<Vec<i64>>| steps.is_none_or(|steps| steps == [1]);
-        let (Some(&[start]), Some(&[end]), 1, true, true) =
-            (start.as_deref(), end.as_deref(), array.dims.len(), is_first(axes), is_one(steps))
+        let only_first = axes.is_none_or(|axes| axes == [0] || (axes == [-1] && dims.len() == 1));
+        let (Some(&[start]), Some(&[end]), Some(&rows), true) =
+            (start.as_deref(), end.as_deref(), dims.first(), only_first)
         else {
-            return Err("only a part of the one axis of a constant is supported, with step 1".into());
+            return Err("only a part of the first axis of a constant is supported".into());
         };
-        let part = super::shapes::range(start, end, array.values.len());
-        self.charge(array.values.len())?;
-        let values = array.values.get(part).unwrap_or_default().to_vec();
+        self.charge(values.len())?;
+        let row = values.len().checked_div(rows).unwrap_or(0);
+        let rows_of = |part: std::ops::Range<usize>| part.map(|i| &values[i * row..][..row]);
+        let part: Vec<&[i64]> = match steps.as_deref() {
+            None | Some([1]) => rows_of(super::shapes::range(start, end, rows)).collect(),
+            Some([-1]) if start == -1 && end < -(rows as i64) => rows_of(0..rows).rev().collect(),
+            _ => return Err("only step 1, and -1 for all of an axis, is supported".into()),
+        };
+        dims[0] = part.len();
+        let values = part.concat();
         self.keeps_bits(node, 0);
-        Ok(Array { dims: vec![values.len()], values, ..array }.store())
+        Ok(Array { data_type, dims, values }.store())
     }
 
     /// Reshape of a constant of any type.

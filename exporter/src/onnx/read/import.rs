@@ -160,6 +160,7 @@ impl<'m> Import<'m> {
                 "Concat" if self.is_constant(node, 0) => self.concat_constants(node),
                 "Concat" => self.concat(node),
                 "Constant" => self.constant(node),
+                "ConstantOfShape" => self.constant_of_shape(node),
                 "Conv" => self.conv(node),
                 "DequantizeLinear" => self.dequantize_linear(node),
                 "Dropout" | "Identity" => self.identity(node),

@@ -65,6 +65,24 @@ impl<'m> Import<'m> {
         Ok(Array { data_type: a.data_type, dims, values }.store())
     }
 
+    /// ConstantOfShape, of integers.
+    pub(super) fn constant_of_shape(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
+        let shape = self.array(node, 0)?.values;
+        let extents = shape.iter().map(|&extent| usize::try_from(extent).ok()).collect::<Option<Vec<usize>>>();
+        let len = extents.as_ref().and_then(|dims| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
+        let (Some(dims), Some(len)) = (extents, len) else {
+            return Err(Fault::Damaged(format!("impossible dims {shape:?}")));
+        };
+        let Some(value) = attributes(node).find("value").and_then(|value| value.t.as_ref()) else {
+            return Err("of floats; only integers are computed here".into());
+        };
+        self.charge(len)?;
+        match integers(value)?[..] {
+            [filler] => Ok(Array { data_type: value.data_type, dims, values: vec![filler; len] }.store()),
+            _ => Err(Fault::Damaged("its value is not one element".into())),
+        }
+    }
+
     /// Concat of constants of one axis.
     pub(super) fn concat_constants(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let arrays = (0..node.input.len()).map(|i| self.array(node, i)).collect::<Result<Vec<_>, _>>()?;

@@ -94,7 +94,7 @@ fn signed(options: &Options) -> &'static [&'static str] {
 /// float everywhere, but what they give lies on no tie (`calibrate::ties`).
 const UNFUSED: [&str; 3] = ["Conv", "Gemm", "GlobalAveragePool"];
 
-fn compare(cases: &[Case], ran: &[Ran]) -> Comparison {
+pub(super) fn compare(cases: &[Case], ran: &[Ran]) -> Comparison {
     let mut comparison = Comparison::default();
     for (case, ran) in cases.iter().zip(ran) {
         comparison.add(&case.network, &runtime_values(&case.network, &case.pixels), &ran.values);
