@@ -99,7 +99,7 @@ pub fn fold(network: &Network) -> Result<Network, FoldError> {
 pub(crate) fn padding(mut network: Network) -> Network {
     let consumers = network.consumers();
     let mut gone = vec![false; network.nodes.len()];
-    for id in 0..network.nodes.len() {
+    for (id, gone) in gone.iter_mut().enumerate() {
         let node = &network.nodes[id];
         let (Op::Pad { padding }, input, output) = (node.op.clone(), node.inputs[0], node.output) else { continue };
         let readers = &consumers[output];
@@ -113,7 +113,7 @@ pub(crate) fn padding(mut network: Network) -> Network {
                 conv.window.padding.iter_mut().zip(padding).for_each(|(own, more)| *own += more);
             }
         }
-        gone[id] = true;
+        *gone = true;
     }
     remove(&mut network, &gone);
     network

@@ -16,6 +16,8 @@
 
 mod builder;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+mod exercise;
 mod metadata;
 mod names;
 mod preset;
@@ -26,6 +28,8 @@ pub(crate) mod tests;
 mod write;
 
 pub use error::{Finding, ReadError, WriteError};
+#[cfg(any(test, feature = "testing"))]
+pub use exercise::exercise;
 pub use metadata::CONTRACT;
 pub use preset::Preset;
 pub use read::{Imported, ReadOptions, read};

@@ -111,7 +111,7 @@ pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported,
     for node in &graph.node {
         import.node(node).map_err(damaged)?;
     }
-    if import.quantized && import.findings.is_empty() {
+    if import.quantized && import.findings.is_empty() && findings.is_empty() {
         import.check_complete();
     }
     findings.append(&mut import.findings);

@@ -31,6 +31,11 @@ fn expected() -> BTreeMap<String, Vec<f32>> {
     all
 }
 
+/// The bytes of every file, in the order of their names.
+pub(super) fn files() -> Vec<Vec<u8>> {
+    expected().into_keys().map(|name| std::fs::read(folder().join(name)).unwrap()).collect()
+}
+
 fn import(name: &str) -> Imported {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     assert!(bytes.len() < 200_000, "{name} is too large for the repository");

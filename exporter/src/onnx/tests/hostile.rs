@@ -46,12 +46,14 @@ fn files_cut_short_are_refused() {
     }
 }
 
+/// Those, and the files of `tests/data/foreign`, with all operators that are imported.
 #[test]
 fn changed_bytes_give_an_answer() {
     let mut random = Random::new(7);
     let (mut read, mut refused) = (0, 0);
-    for file in files() {
-        for _ in 0..1500 {
+    let foreign = super::foreign::files().into_iter().map(|file| (file, 400));
+    for (file, changes) in files().into_iter().map(|file| (file, 1500)).chain(foreign) {
+        for _ in 0..changes {
             let mut bytes = file.clone();
             for _ in 0..1 + random.below(4) {
                 let at = random.below(bytes.len());

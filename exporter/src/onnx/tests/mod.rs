@@ -5,10 +5,12 @@ mod agreement;
 mod engines;
 mod foreign;
 mod hostile;
+mod node_cases;
 mod onnx_runtime;
 mod presets;
 pub(crate) mod python;
 mod qoperator;
+mod seeds;
 
 use std::collections::HashMap;
 
