@@ -8,10 +8,22 @@ use crate::onnx::{NodeSummary, Summary, summarize};
 
 use super::Request;
 
+/// What the elements of a file's input are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Element {
+    Float,
+    /// The network's stored integers.
+    Unsigned,
+    /// Likewise.
+    Signed,
+}
+
 /// What an engine is asked for.
 pub(super) struct Names {
     /// The graph's input.
     pub(super) input: String,
+    /// What its elements are.
+    pub(super) element: Element,
     /// Whether it is `N H W C`.
     pub(super) channels_last: bool,
     /// What the network ends with, before any Softmax.
@@ -24,8 +36,12 @@ impl Names {
     pub(super) fn of(request: &Request) -> Result<Self, String> {
         let summary = summarize(request.bytes, &request.path.display().to_string()).map_err(|e| e.to_string())?;
         let [input] = &summary.inputs[..] else { return Err(format!("{} inputs, expected one", summary.inputs.len())) };
-        let Some(extents) = input.kind.strip_prefix("FLOAT ") else {
-            return Err(format!("its input is {}; engines are fed floats only", input.kind));
+        let (kind, extents) = input.kind.split_once(' ').unwrap_or((&input.kind, ""));
+        let element = match kind {
+            "FLOAT" => Element::Float,
+            "UINT8" => Element::Unsigned,
+            "INT8" => Element::Signed,
+            _ => return Err(format!("its input is {}, expected FLOAT, UINT8 or INT8", input.kind)),
         };
         let shape = request.network.tensors[request.network.input].shape;
         let wanted = |extents: [usize; 3]| extents.map(|e| e.to_string()).join(" x ");
@@ -34,20 +50,27 @@ impl Names {
             given != wanted([shape.c, shape.h, shape.w]) && given == wanted([shape.h, shape.w, shape.c]);
         Ok(Self {
             input: input.name.clone(),
+            element,
             channels_last,
             output: output(&summary, request.quantized).ok_or("the graph has no output")?,
             taps: if request.quantized { taps(&summary, request.network) } else { Vec::new() },
         })
     }
 
-    /// One image as the file wants it.
+    /// One image as the file wants it. Integers are the numbers that they are.
     pub(super) fn feed(&self, network: &Network, pixels: &[u8]) -> Vec<f32> {
         let value =
             |(i, &pixel): (usize, &u8)| network.preprocessing.value(i % network.preprocessing.mean.len(), pixel);
-        match self.channels_last {
+        let mut values: Vec<f32> = match self.channels_last {
             true => pixels.iter().enumerate().map(value).collect(),
             false => network.preprocessing.normalize(pixels),
+        };
+        if let (Element::Unsigned | Element::Signed, Some(encoding)) =
+            (self.element, &network.tensors[network.input].encoding)
+        {
+            values.iter_mut().for_each(|value| *value = encoding.quantize(0, *value) as f32);
         }
+        values
     }
 }
 

@@ -1,6 +1,6 @@
 """Runs a model in ONNX Runtime: python -c SCRIPT FOLDER REQUEST.
 
-Enters: FOLDER/model.onnx, FOLDER/input (images as little-endian f32), REQUEST (JSON): names of input, output and of further
+Enters: FOLDER/model.onnx, FOLDER/input (images as little-endian f32, whatever the input's type), REQUEST (JSON): names of input, output and of further
 values, dims of one image, images of which the further values are wanted, optimization level. Leaves: FOLDER/output and
 FOLDER/taps (f32, value after value, image after image) and one line of JSON, in which `in_float` are the operators of the
 graph as it runs that read what a DequantizeLinear gives, other than a QuantizeLinear.
@@ -17,6 +17,7 @@ import onnxruntime
 folder, request = sys.argv[1], json.loads(sys.argv[2])
 path = os.path.join(folder, "model.onnx")
 optimized = os.path.join(folder, "optimized.onnx")
+TYPES = {"tensor(float)": "f4", "tensor(uint8)": "u1", "tensor(int8)": "i1"}
 LEVELS = {
     "default": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -44,6 +45,7 @@ def session(names):
 
 def run(engine, names, images):
     extent = engine.get_inputs()[0].shape[0]
+    images = images.astype(TYPES[engine.get_inputs()[0].type])
     batch = extent if isinstance(extent, int) and extent > 0 else 100
     parts = []
     for start in range(0, len(images), batch):

@@ -153,3 +153,35 @@ fn onnx_runtime_answers_as_the_runtime_does() {
         assert_eq!(found.in_float, Some(vec![]), "seed {seed}: all in integer kernels");
     }
 }
+
+/// A file whose input are the stored integers, as converters from TensorFlow Lite write it.
+#[test]
+fn integers_are_fed_where_the_file_wants_them() {
+    use prost::Message;
+    use tract_onnx::pb::{ModelProto, type_proto::Value};
+
+    for (seed, signed) in [(1, false), (2, true)] {
+        let float = samples::network(seed, Sample { batch_norm: true, blocks: 3 });
+        let images = samples::images(&float, 12, seed);
+        let options = Options::per_channel(8, crate::calibrate::Width { bits: 8, signed });
+        let network = quantize_network(&float, &images, &options).unwrap().network;
+        let mut model = ModelProto::decode(&write_qdq(&network, &WriteOptions::default()).unwrap()[..]).unwrap();
+        let graph = model.graph.as_mut().unwrap();
+        let first = graph.node.iter().position(|node| node.input.first() == Some(&graph.input[0].name)).unwrap();
+        let quantize = graph.node.remove(first);
+        assert_eq!(quantize.op_type, "QuantizeLinear");
+        graph.input[0].name.clone_from(&quantize.output[0]);
+        if let Some(Value::TensorType(kind)) = graph.input[0].r#type.as_mut().and_then(|kind| kind.value.as_mut()) {
+            kind.elem_type = if signed { 3 } else { 2 };
+        }
+        let bytes = model.encode_to_vec();
+        let network = read(&bytes, "sample", &ReadOptions::default()).unwrap().network;
+        let request = request(&network, &bytes, &images, true);
+        let ours = reference(&request).unwrap();
+        let found = compare(&request, &ours, &tract(&request).unwrap());
+        assert!(found.largest <= 4.0 && found.values == 84, "seed {seed}: {found:?}");
+        let Some(python) = crate::onnx::tests::python::interpreter() else { continue };
+        let found = compare(&request, &ours, &onnx_runtime(&request, &python, Level::Default).unwrap());
+        assert_eq!((found.differing, found.first), (0, None), "seed {seed}");
+    }
+}

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
-use super::files::Names;
+use super::files::{Element, Names};
 use super::{Answers, Request, channels_first};
 
 /// The release that this crate is built with.
@@ -34,6 +34,7 @@ pub fn tract(request: &Request) -> Result<Answers, String> {
         .map(|(i, pixels)| {
             let model = if i < request.tapped { &with_taps } else { &outputs_only };
             let tensor = Tensor::from_shape(&dims, &names.feed(network, pixels))?;
+            let tensor = tensor.cast_to_dt(datum_type(&names))?.into_owned();
             let outputs = model.run(tvec!(tensor.into()))?;
             outputs
                 .iter()
@@ -62,12 +63,21 @@ pub fn tract(request: &Request) -> Result<Answers, String> {
     Ok(answers)
 }
 
+/// tract's type of the file's input.
+fn datum_type(names: &Names) -> DatumType {
+    match names.element {
+        Element::Float => f32::datum_type(),
+        Element::Unsigned => u8::datum_type(),
+        Element::Signed => i8::datum_type(),
+    }
+}
+
 /// The model with these values as outputs, for one image, and which of them there are.
 fn load(request: &Request, names: &Names, values: &[&str]) -> TractResult<(Arc<TypedRunnableModel>, Vec<bool>)> {
     let mut model = tract_onnx::onnx().model_for_read(&mut &request.bytes[..])?;
     let shape = request.network.tensors[request.network.input].shape;
     let dims = if names.channels_last { [1, shape.h, shape.w, shape.c] } else { [1, shape.c, shape.h, shape.w] };
-    model.set_input_fact(0, f32::fact(dims).into())?;
+    model.set_input_fact(0, datum_type(names).fact(dims).into())?;
     let outlets: Vec<Option<OutletId>> = values.iter().map(|value| model.find_outlet_label(value)).collect();
     let found = outlets.iter().map(Option::is_some).collect();
     model.select_output_outlets(&outlets.into_iter().flatten().collect::<Vec<_>>())?;
