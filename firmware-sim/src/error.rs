@@ -164,7 +164,7 @@ pub enum Error {
     },
     /// The emulator does not count as documented.
     #[error(
-        "the emulator counts {found} instructions for a loop of {expected}: this QEMU's SysTick is not driven at 25 MHz, so no count of it can be trusted"
+        "the emulator counts {found} instructions for a loop of {expected}: this QEMU's SysTick does not have the clock that the board's file states, so no count of it can be trusted"
     )]
     Miscounted {
         /// By the counter.

@@ -6,6 +6,7 @@ use crate::board::Machine;
 use crate::budget::{self, Footprint, ModelNeeds, Verdict};
 use crate::{Board, Error, Sections, Toolchain};
 use runtime::image::Image;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -26,6 +27,8 @@ pub struct BuildOptions {
     pub toolchain: Option<Toolchain>,
     /// Where compiled crates are kept between builds; `None`: `target` in the folder of the firmware's sources.
     pub cache: Option<PathBuf>,
+    /// Link only the kernels that the ops of the image need, instead of those of every op.
+    pub only_ops: bool,
 }
 
 /// A linked program that holds one network.
@@ -71,7 +74,8 @@ impl Firmware {
         };
         let folder = tempfile::tempdir().map_err(|source| Error::Write { path: std::env::temp_dir(), source })?;
         let program = folder.path().join(PROGRAM);
-        compile(&toolchain, board, [&bytes, script.as_bytes()], options.cache.as_deref(), &program)?;
+        let ops = options.only_ops.then(|| parts(checked));
+        compile(&toolchain, board, [&bytes, script.as_bytes()], ops.as_deref(), options.cache.as_deref(), &program)?;
         let sections = Sections::read(&program, &bytes)?;
         Ok(Self { folder, board: board.clone(), placement, sections, model })
     }
@@ -132,11 +136,18 @@ fn memory_script(board: &Board, placement: Placement) -> Result<String, Error> {
     ))
 }
 
+/// The parts of the runtime that the ops of an image need, as the runtime takes them when it is compiled.
+fn parts(image: Image) -> String {
+    let parts: BTreeSet<&str> = image.ops().flat_map(|op| runtime::kernels::linked::parts(&op)).flatten().collect();
+    parts.into_iter().collect::<Vec<_>>().join(",")
+}
+
 /// Calls cargo and moves the linked program to `program`.
 fn compile(
     toolchain: &Toolchain,
     board: &Board,
     [model, memory]: [&[u8]; 2],
+    ops: Option<&str>,
     cache: Option<&Path>,
     program: &Path,
 ) -> Result<(), Error> {
@@ -164,6 +175,10 @@ fn compile(
         }
         command.env(variable, path);
     }
+    match ops {
+        Some(ops) => command.env("INTACT_OPS", ops),
+        None => command.env_remove("INTACT_OPS"),
+    };
     command.stdin(std::process::Stdio::null());
     let output = command.output().map_err(|source| Error::NoProgram {
         program: command.get_program().to_string_lossy().into(),

@@ -49,6 +49,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     ops: bool,
 
+    /// Link only the kernels that the model's ops need; the table then says what all of them take
+    #[arg(long)]
+    only_ops: bool,
+
     /// Also write the program for the board itself, to be flashed (docs/boards.md)
     #[arg(long, value_name = "FILE")]
     elf: Option<PathBuf>,
@@ -60,7 +64,8 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let [height, width, _] = image.input().shape();
     let board = Board::load(&a.emulator.board)?;
     // Before anything is read or drawn: a model that cannot fit is the answer.
-    let firmware = match Firmware::build(&a.model, &board, Placement::Emulator, &BuildOptions::default()) {
+    let options = BuildOptions { only_ops: a.only_ops, ..BuildOptions::default() };
+    let firmware = match Firmware::build(&a.model, &board, Placement::Emulator, &options) {
         Err(firmware_sim::Error::TooLarge(verdict)) => {
             print(&format!("{verdict}\n"))?;
             return Ok(Outcome::CheckFailed);
@@ -68,7 +73,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         other => other?,
     };
     if let Some(path) = &a.elf {
-        let firmware = Firmware::build(&a.model, &board, Placement::Board, &BuildOptions::default())?;
+        let firmware = Firmware::build(&a.model, &board, Placement::Board, &options)?;
         let program = std::fs::read(firmware.program()).with_context(|| firmware.program().display().to_string())?;
         exporter::file::write_atomically(path, &program)?;
         eprintln!("wrote {}", path.display());
@@ -95,6 +100,10 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     rows.push(vec!["stack high-water, bytes".into(), format!("{} of {} reserved", report.stack_used, board.stack)]);
     rows.push(vec!["flash, bytes".into(), thousands(report.sections.flash().into())]);
     rows.push(vec!["of these the runtime's code".into(), thousands(report.sections.runtime.into())]);
+    if a.only_ops {
+        let all = Firmware::build(&a.model, &board, Placement::Emulator, &BuildOptions::default())?;
+        rows.push(vec!["with the kernels of every op".into(), thousands(all.sections().runtime.into())]);
+    }
     rows.push(vec!["RAM without stack, bytes".into(), thousands(report.sections.ram().into())]);
     text += &columns(&rows);
     if a.ops && !report.inferences.is_empty() {

@@ -133,7 +133,7 @@ impl IntegerRequantizer {
             return None;
         }
         let (a, b) = ([magnitude >> 12, magnitude & 0xfff], [self.mantissa >> 12, self.mantissa & 0xfff]);
-        let top = (a[0] * b[0] << 8) + ((a[0] * b[1] + a[1] * b[0]) >> 4) + (a[1] * b[1] >> 16);
+        let top = ((a[0] * b[0]) << 8) + ((a[0] * b[1] + a[1] * b[0]) >> 4) + ((a[1] * b[1]) >> 16);
         let (q, rest, half) = (top >> shift, top & ((1 << shift) - 1), 1 << (shift - 1));
         let near = 3 + (1 << shift >> 16);
         (rest.abs_diff(half) > near).then_some((q + u32::from(rest > half)) as i32)

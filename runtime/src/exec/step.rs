@@ -20,6 +20,7 @@ use core::cell::Cell;
 /// Runs `op`. Never inlined: it is the runtime's code, and is to be found as such in a linked program.
 #[inline(never)]
 pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
+    kernels::linked::assert(&op.repr.kind);
     match op.repr.kind {
         OpKind::Conv2d { window, groups, weights } => {
             let mut conv = Conv2d::new(op, window, groups, weights);

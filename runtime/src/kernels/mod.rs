@@ -21,6 +21,7 @@ mod dot;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
 pub mod global_average_pool;
+pub mod linked;
 pub mod lookup;
 pub mod max_pool;
 pub mod mul;

@@ -23,6 +23,8 @@ pub(crate) mod simd_depthwise;
 
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 use super::dsp::Instructions;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
+use super::linked::linked;
 #[cfg(any(intact_mve, test, feature = "testing"))]
 use super::mve;
 #[cfg(any(intact_thumb, test, feature = "testing"))]
@@ -65,15 +67,19 @@ pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, scratch: &mut [
         #[cfg(not(intact_cortex_m))]
         Kernels::Portable => portable::run(conv, x, y, scratch),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
-        Kernels::Dsp if conv.depthwise => depthwise_dsp::run::<Instructions>(conv, x, y, scratch),
+        Kernels::Dsp if const { linked("Depthwise") } && conv.depthwise => {
+            depthwise_dsp::run::<Instructions>(conv, x, y, scratch)
+        }
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp => dsp::run::<Instructions>(conv, x, y, scratch),
         #[cfg(any(intact_mve, test, feature = "testing"))]
-        Kernels::Mve if conv.depthwise => depthwise_dsp::run::<Instructions>(conv, x, y, scratch),
+        Kernels::Mve if const { linked("Depthwise") } && conv.depthwise => {
+            depthwise_dsp::run::<Instructions>(conv, x, y, scratch)
+        }
         #[cfg(any(intact_mve, test, feature = "testing"))]
         Kernels::Mve => raw::run::<mve::Instructions>(conv, x, y, scratch, dsp::run::<Instructions>),
         #[cfg(any(intact_thumb, test, feature = "testing"))]
-        Kernels::Thumb if conv.depthwise => depthwise_thumb::run(conv, x, y),
+        Kernels::Thumb if const { linked("Depthwise") } && conv.depthwise => depthwise_thumb::run(conv, x, y),
         #[cfg(any(intact_thumb, test, feature = "testing"))]
         Kernels::Thumb => {
             raw::run::<thumb::Instructions>(conv, x, y, scratch, |conv, x, y, _| reference::run(conv, x, y))

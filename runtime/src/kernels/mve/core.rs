@@ -12,6 +12,7 @@ use crate::{
     image::Weights,
     kernels::{
         columns::{Finish, PIXELS, Rows},
+        linked::{absent, linked},
         raw::{Raw, Source, Tile},
     },
 };
@@ -104,7 +105,11 @@ impl Raw for Core {
         };
         args.zero_points =
             if each { weights.zero_points.bytes()[tables].as_ptr() } else { args.zero_point.as_ptr().cast() };
-        let run = if weights.signed { tile_signed } else { tile_unsigned };
+        let run = match weights.signed {
+            true if const { linked("int8") } => tile_signed,
+            false if const { linked("uint8") } => tile_unsigned,
+            _ => absent(),
+        };
         // SAFETY: each column has `len` bytes and `data` has them for each row; the tables have the rows' numbers, or
         // `zero_points` four that are read again and again; each pointer of `out` may be written at every row, by the slices
         // above. The args are this function's own.

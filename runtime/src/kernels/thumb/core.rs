@@ -13,6 +13,7 @@ use crate::{
     image::Weights,
     kernels::{
         columns::{PIXELS, Rows},
+        linked::{absent, linked},
         raw::{Raw, Source, Tile},
     },
 };
@@ -64,12 +65,13 @@ impl Raw for Core {
         let weights = tile.weights;
         let bytes = weights.row_bytes(tile.len);
         let dot = match (weights.bits, weights.signed) {
-            (8, false) => dot_8_unsigned as Dot,
-            (8, true) => dot_8_signed,
-            (4, false) => dot_4_unsigned,
-            (4, true) => dot_4_signed,
-            (_, false) => dot_2_unsigned,
-            (_, true) => dot_2_signed,
+            (8, false) if const { linked("uint8") } => dot_8_unsigned as Dot,
+            (8, true) if const { linked("int8") } => dot_8_signed,
+            (4, false) if const { linked("uint4") } => dot_4_unsigned,
+            (4, true) if const { linked("int4") } => dot_4_signed,
+            (2, false) if const { linked("uint2") } => dot_2_unsigned,
+            (2, true) if const { linked("int2") } => dot_2_signed,
+            _ => absent(),
         };
         let columns = &tile.columns[..ELEMENT * bytes * (8 / usize::from(weights.bits))];
         assert!(columns.as_ptr().addr().is_multiple_of(4));

@@ -4,6 +4,7 @@
 
 use super::{Ends, core_directive, requantize, twice};
 use crate::kernels::dsp::Channels;
+use crate::kernels::linked::{absent, linked};
 use core::{arch::naked_asm, mem::offset_of};
 
 #[inline]
@@ -39,7 +40,11 @@ pub(super) fn run(channels: &Channels, y: &mut [u8]) {
         block_y: 4usize.wrapping_sub(count * channels.out_step),
         blocks,
     };
-    let run = if channels.signed { channels_signed } else { channels_unsigned };
+    let run = match channels.signed {
+        true if const { linked("from-signed") } => channels_signed,
+        false if const { linked("from-unsigned") } => channels_unsigned,
+        _ => absent(),
+    };
     // SAFETY: four bytes of every tap of every pixel and block lie in `x`, four of every output pixel and block in `y`, a
     // weight for each tap in `weights`, and four numbers for each block in the tables, by the slices above. The args are
     // this function's own.

@@ -6,8 +6,16 @@ use super::{core_directive, twice};
 use crate::kernels::{
     columns::{PIXELS, Rows},
     dsp::{Slot, Source, group},
+    linked::{absent, linked},
 };
 use core::{arch::naked_asm, mem::size_of};
+
+// What is wanted of the loops that widen inputs, for weights of so many bits.
+const EIGHT: bool = linked("int8") || linked("uint8");
+const FOUR: bool = linked("int4") || linked("uint4");
+const TWO: bool = linked("int2") || linked("uint2");
+const SIGNED: bool = linked("from-signed");
+const UNSIGNED: bool = linked("from-unsigned");
 
 #[inline]
 pub(super) fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize) {
@@ -24,12 +32,13 @@ pub(super) fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize
         to_skip: rows.to_step.wrapping_sub(rows.run) / 4 * size_of::<Slot>(),
     };
     let widen = match (source.bits, source.signed) {
-        (8, true) => widen_8_signed,
-        (8, false) => widen_8_unsigned,
-        (4, true) => widen_4_signed,
-        (4, false) => widen_4_unsigned,
-        (_, true) => widen_2_signed,
-        (_, false) => widen_2_unsigned,
+        (8, true) if const { EIGHT && SIGNED } => widen_8_signed,
+        (8, false) if const { EIGHT && UNSIGNED } => widen_8_unsigned,
+        (4, true) if const { FOUR && SIGNED } => widen_4_signed,
+        (4, false) if const { FOUR && UNSIGNED } => widen_4_unsigned,
+        (2, true) if const { TWO && SIGNED } => widen_2_signed,
+        (2, false) if const { TWO && UNSIGNED } => widen_2_unsigned,
+        _ => absent(),
     };
     // SAFETY: reads whole groups of the rows, which lie in `bytes`; writes words `2 * pixel` and the next one of as many
     // slots as those have words, which lie in `slots`.

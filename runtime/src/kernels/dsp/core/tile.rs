@@ -4,6 +4,7 @@
 
 use super::{Ends, core_directive, requantize};
 use crate::kernels::dsp::{Slot, Tile, group};
+use crate::kernels::linked::{absent, linked};
 use core::{arch::naked_asm, mem::offset_of};
 
 #[inline]
@@ -13,12 +14,13 @@ pub(super) fn run(tile: &Tile, y: &mut [u8]) {
     let row_bytes = weights.row_bytes(tile.len);
     let (words, rest) = (row_bytes / 4, row_bytes % 4);
     let (run, unroll) = match (weights.bits, weights.signed) {
-        (8, true) => (tile_8_signed as unsafe extern "C" fn(*mut Args), 4),
-        (8, false) => (tile_8_unsigned as _, 4),
-        (4, true) => (tile_4_signed as _, 6),
-        (4, false) => (tile_4_unsigned as _, 6),
-        (_, true) => (tile_2_signed as _, 1),
-        (_, false) => (tile_2_unsigned as _, 1),
+        (8, true) if const { linked("int8") } => (tile_8_signed as unsafe extern "C" fn(*mut Args), 4),
+        (8, false) if const { linked("uint8") } => (tile_8_unsigned as _, 4),
+        (4, true) if const { linked("int4") } => (tile_4_signed as _, 6),
+        (4, false) if const { linked("uint4") } => (tile_4_unsigned as _, 6),
+        (2, true) if const { linked("int2") } => (tile_2_signed as _, 1),
+        (2, false) if const { linked("uint2") } => (tile_2_unsigned as _, 1),
+        _ => absent(),
     };
     let slots = words * group(weights.bits) / 4;
     let unrolled = words / unroll * unroll * group(weights.bits) / 4;
