@@ -163,14 +163,18 @@ impl Study<'_> {
     }
 }
 
-/// Tensorwise and asymmetric as in the paper; two bits leave out the ends of what they round, without which nearly all of it
-/// would be 0.
+/// Tensorwise and asymmetric as in the paper. Two bits leave out the ends of what they round, without which nearly all of it would
+/// be 0, and have a scale for each channel, so that folding BatchNorm into the weights does not change their integers.
 pub fn simulation(setting: Setting) -> Simulation {
-    let mut simulation = Simulation::tensorwise(setting.weights, setting.activations);
-    if setting.weights == 2 {
+    let Setting { weights, activations } = setting;
+    let mut simulation = match weights {
+        2 => Simulation::channelwise(weights, activations),
+        _ => Simulation::tensorwise(weights, activations),
+    };
+    if weights == 2 {
         simulation.weights.clipping = Clipping::Percentile { low: 5.0, high: 95.0 };
     }
-    if setting.activations == 2 {
+    if activations == 2 {
         simulation.cut = 0.03;
     }
     simulation
