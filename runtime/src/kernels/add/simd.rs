@@ -75,10 +75,16 @@ impl Kernel for Sum<'_> {
             let len = CHUNK.min(self.y.len() - start);
             let a = &self.arena[self.inputs[0].start + start..][..len];
             let b = &self.arena[self.inputs[1].start + start..][..len];
-            let sums = match (a.first_chunk(), b.first_chunk()) {
-                (Some(a), Some(b)) => simd.add(a, b, &constants),
-                _ => simd.add(&padded(a), &padded(b), &constants),
+            let (padded_a, padded_b);
+            let (a, b) = match (a.first_chunk(), b.first_chunk()) {
+                (Some(a), Some(b)) => (a, b),
+                _ => {
+                    (padded_a, padded_b) = (padded(a), padded(b));
+                    (&padded_a, &padded_b)
+                }
             };
+            // The only call, so that it becomes a part of the loop.
+            let sums = simd.add(a, b, &constants);
             let y = &mut self.arena[self.y.start + start..][..len];
             match y.first_chunk_mut() {
                 Some(y) => *y = sums,

@@ -7,8 +7,9 @@ use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
     Ends, Form, LANES, Simd,
     neon::{self, Neon},
-    panel::{blocks, correction, layers, store},
+    panel::{blocks, correction, layers},
     stage::Stage,
+    tile::{Products, Target, tiles},
 };
 use core::{arch::aarch64::*, ops::Range};
 
@@ -38,7 +39,7 @@ struct Block {
     /// End of the last byte that is read, behind a pixel's first one.
     reach: usize,
     bias: [i32; LANES],
-    multipliers: [f32; LANES],
+    multipliers: [[f32; LANES]; 1],
 }
 
 /// Where a tap's inputs lie behind a pixel's first byte, and what they are multiplied with.
@@ -67,7 +68,7 @@ impl Block {
             });
             chains.push(chained.len() - start);
         }
-        Self { taps: chained, chains, reach, bias, multipliers }
+        Self { taps: chained, chains, reach, bias, multipliers: [multipliers] }
     }
 }
 
@@ -126,47 +127,60 @@ impl Packed {
         for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
             let x = &staged.bytes[oy * self.step[0]..];
             for (i, block) in self.blocks.iter().enumerate() {
-                let (y, count) = (&mut y[i * LANES..], LANES.min(self.unit - i * LANES));
+                let count = LANES.min(self.unit - i * LANES);
+                let target = Target { y: &mut y[i * LANES..], step: self.unit, count, ends };
+                let products = Own::new((x, self.step[1], pixels), block);
+                let (neon, multipliers) = (self.neon, &block.multipliers);
                 match pixels {
-                    1 => self.tiles::<1>(block, x, pixels, y, count, ends),
-                    2 | 3 => self.tiles::<2>(block, x, pixels, y, count, ends),
-                    _ => self.tiles::<4>(block, x, pixels, y, count, ends),
+                    1 => tiles::<Neon, 1, 1>(neon, &products, multipliers, target),
+                    2 | 3 => tiles::<Neon, 2, 1>(neon, &products, multipliers, target),
+                    _ => tiles::<Neon, 4, 1>(neon, &products, multipliers, target),
                 }
-            }
-        }
-    }
-
-    /// A block of channels, or the first `count` of it, of all pixels of a row, in tiles of `P`; there are at least as many. The
-    /// last tile begins before the one before it ends where it must: both compute the same.
-    #[inline(always)]
-    fn tiles<const P: usize>(&self, block: &Block, x: &[u8], pixels: usize, y: &mut [u8], count: usize, ends: Ends) {
-        for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
-            let sums = tile::<P>(self.neon, &x[start * self.step[1]..], self.step[1], block);
-            for (p, sum) in sums.into_iter().enumerate() {
-                let y = &mut y[(start + p) * self.unit..];
-                let count = count.min(y.len());
-                store(self.neon, sum, &block.multipliers, ends, y, count);
             }
         }
     }
 }
 
-/// `sums[p] = bias + sum x * weights`, where each channel has its own inputs; pixel `p` starts `p * step` bytes into `x`.
-///
-/// # Panics
-/// When `x` is too short for the taps.
-#[inline(always)]
-fn tile<const P: usize>(neon: Neon, x: &[u8], step: usize, block: &Block) -> [neon::Sums; P] {
-    assert!((P - 1) * step + block.reach <= x.len());
-    let mut sums = [neon.load(&block.bias); P];
-    let mut taps = block.taps.as_slice();
-    for &len in &block.chains {
-        let chain;
-        (chain, taps) = taps.split_at(len);
-        // SAFETY: the core has NEON; no tap reads beyond `reach`, and that was asserted to be there for the last pixel.
-        unsafe { add_chain(&mut sums, x.as_ptr(), step, chain) };
+/// Inputs of a row of output pixels and what they are multiplied with, found to be there.
+struct Own<'a> {
+    x: &'a [u8],
+    step: usize,
+    pixels: usize,
+    block: &'a Block,
+}
+
+impl<'a> Own<'a> {
+    /// Of `pixels` pixels, the first at the start of `x` and the others `step` bytes apart.
+    ///
+    /// # Panics
+    /// When `x` is too short for the taps.
+    #[inline(always)]
+    fn new((x, step, pixels): (&'a [u8], usize, usize), block: &'a Block) -> Self {
+        assert!(pixels > 0 && (pixels - 1) * step + block.reach <= x.len());
+        Self { x, step, pixels, block }
     }
-    sums
+}
+
+impl Products<Neon, 1> for Own<'_> {
+    #[inline(always)]
+    fn pixels(&self) -> usize {
+        self.pixels
+    }
+
+    /// `sums[p] = bias + sum x * weights`, where each channel has its own inputs.
+    #[inline(always)]
+    unsafe fn sums<const P: usize>(&self, neon: Neon, start: usize) -> [[neon::Sums; 1]; P] {
+        debug_assert!(start + P <= self.pixels);
+        let mut sums = [[neon.load(&self.block.bias)]; P];
+        let mut taps = self.block.taps.as_slice();
+        for &len in &self.block.chains {
+            let chain;
+            (chain, taps) = taps.split_at(len);
+            // SAFETY: the core has NEON; no tap reads beyond `reach`, and that was found to be there for the last pixel.
+            unsafe { add_chain(&mut sums, self.x.as_ptr().add(start * self.step), self.step, chain) };
+        }
+        sums
+    }
 }
 
 /// Adds the products of a chain.
@@ -175,7 +189,7 @@ fn tile<const P: usize>(neon: Neon, x: &[u8], step: usize, block: &Block) -> [ne
 /// 16 bytes of each tap can be read of each pixel.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn add_chain<const P: usize>(sums: &mut [neon::Sums; P], x: *const u8, step: usize, chain: &[Tap]) {
+unsafe fn add_chain<const P: usize>(sums: &mut [[neon::Sums; 1]; P], x: *const u8, step: usize, chain: &[Tap]) {
     let Some((first, rest)) = chain.split_first() else { return };
     // SAFETY: the caller has seen to it; weights are 16 bytes.
     let read = |tap: &Tap, p: usize| unsafe { vld1q_s8(x.add(p * step + tap.offset).cast()) };
@@ -194,7 +208,7 @@ unsafe fn add_chain<const P: usize>(sums: &mut [neon::Sums; P], x: *const u8, st
             words[1] = vmlal_high_s8(words[1], x, w);
         }
     }
-    for (sums, words) in sums.iter_mut().zip(words) {
+    for ([sums], words) in sums.iter_mut().zip(words) {
         for (i, words) in words.into_iter().enumerate() {
             sums[2 * i] = vaddw_s16(sums[2 * i], vget_low_s16(words));
             sums[2 * i + 1] = vaddw_high_s16(sums[2 * i + 1], words);

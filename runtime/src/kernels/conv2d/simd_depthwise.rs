@@ -5,9 +5,9 @@
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
     Ends, Form, LANES, Row, Simd,
-    panel::{LAYERS, blocks, correction, pack, store},
+    panel::{LAYERS, blocks, correction, pack},
     stage::Stage,
-    tile::{Taps, tile_each},
+    tile::{Own, Taps, Target, tiles},
 };
 use core::ops::Range;
 
@@ -35,7 +35,7 @@ pub(crate) struct Packed {
 struct Block {
     taps: Taps,
     bias: [i32; LANES],
-    multipliers: [f32; LANES],
+    multipliers: [[f32; LANES]; 1],
 }
 
 impl Packed {
@@ -78,7 +78,7 @@ impl Packed {
             .into_iter()
             .zip(multipliers)
             .enumerate()
-            .map(|(i, (bias, multipliers))| Block { taps: taps(i * LANES), bias, multipliers })
+            .map(|(i, (bias, multipliers))| Block { taps: taps(i * LANES), bias, multipliers: [multipliers] })
             .collect();
         Self {
             stage,
@@ -112,12 +112,15 @@ impl Packed {
             }
             let pixels = row_bytes.div_ceil(self.unit);
             for (i, block) in self.blocks.iter().enumerate() {
-                let (y, count) = (&mut y[i * LANES..], LANES.min(self.unit - i * LANES));
+                let count = LANES.min(self.unit - i * LANES);
+                let target = Target { y: &mut y[i * LANES..], step: self.unit, count, ends };
+                let products = Own::new((lines, self.step, pixels), &block.taps, &block.bias);
+                let multipliers = &block.multipliers;
                 match pixels.min(V::SUMS) {
-                    1 => self.tiles::<V, 1>(simd, block, lines, pixels, y, count, ends),
-                    2 | 3 => self.tiles::<V, 2>(simd, block, lines, pixels, y, count, ends),
-                    4..8 => self.tiles::<V, 4>(simd, block, lines, pixels, y, count, ends),
-                    _ => self.tiles::<V, 8>(simd, block, lines, pixels, y, count, ends),
+                    1 => tiles::<V, 1, 1>(simd, &products, multipliers, target),
+                    2 | 3 => tiles::<V, 2, 1>(simd, &products, multipliers, target),
+                    4..8 => tiles::<V, 4, 1>(simd, &products, multipliers, target),
+                    _ => tiles::<V, 8, 1>(simd, &products, multipliers, target),
                 }
             }
         }
@@ -148,30 +151,6 @@ impl Packed {
             let mut whole = [[0; 4]; CHUNK];
             simd.interleave(padded.each_ref(), &mut whole[..CHUNK / element]);
             line[..len / element].copy_from_slice(&whole[..len / element]);
-        }
-    }
-
-    /// A block of channels, or the first `count` of it, of all pixels of a row, in tiles of `P`; there are at least as many. The
-    /// last tile begins before the one before it ends where it must: both compute the same.
-    #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "one loop of one caller")]
-    fn tiles<V: Simd, const P: usize>(
-        &self,
-        simd: V,
-        block: &Block,
-        lines: &[[u8; 4]],
-        pixels: usize,
-        y: &mut [u8],
-        count: usize,
-        ends: Ends,
-    ) {
-        for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
-            let sums = tile_each::<V, P>(simd, &lines[start * self.step..], self.step, &block.taps, &block.bias);
-            for (p, sum) in sums.into_iter().enumerate() {
-                let y = &mut y[(start + p) * self.unit..];
-                let count = count.min(y.len());
-                store(simd, sum, &block.multipliers, ends, y, count);
-            }
         }
     }
 }

@@ -229,13 +229,18 @@ impl Simd for Amx {
     }
 
     #[inline(always)]
-    fn requantize(self, acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
-        self.0.requantize(acc, multipliers, ends)
+    fn requantize<const FULL: bool>(self, acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+        self.0.requantize::<FULL>(acc, multipliers, ends)
     }
 
     #[inline(always)]
-    fn requantize_four(self, acc: [__m512i; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
-        self.0.requantize_four(acc, multipliers, ends)
+    fn requantize_four<const FULL: bool>(
+        self,
+        acc: [__m512i; 4],
+        multipliers: &[f32; LANES],
+        ends: Ends,
+    ) -> [[u8; LANES]; 4] {
+        self.0.requantize_four::<FULL>(acc, multipliers, ends)
     }
 
     #[inline(always)]

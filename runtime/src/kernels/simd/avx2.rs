@@ -62,7 +62,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+    fn requantize<const FULL: bool>(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         // SAFETY: the core has AVX2.
         unsafe { requantize(acc, multipliers, ends) }
     }

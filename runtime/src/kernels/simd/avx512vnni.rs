@@ -53,13 +53,18 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn requantize(self, acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+    fn requantize<const FULL: bool>(self, acc: __m512i, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         // SAFETY: the core has AVX-512.
         unsafe { requantize(acc, multipliers, ends) }
     }
 
     #[inline(always)]
-    fn requantize_four(self, acc: [__m512i; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+    fn requantize_four<const FULL: bool>(
+        self,
+        acc: [__m512i; 4],
+        multipliers: &[f32; LANES],
+        ends: Ends,
+    ) -> [[u8; LANES]; 4] {
         // SAFETY: the core has AVX-512.
         unsafe { requantize_four(acc, multipliers, ends) }
     }

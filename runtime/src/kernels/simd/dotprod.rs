@@ -4,7 +4,7 @@
 
 use super::{
     CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd,
-    neon::{Neon, Sums, load},
+    neon::{Neon, Sums, load, load_first},
 };
 use core::arch::{aarch64::*, asm};
 
@@ -31,6 +31,7 @@ impl Simd for DotProd {
     const FORM: Form = Form::Signed;
     const MAX_BLOCKS: usize = 1;
     const SUMS: usize = 4;
+    const FULL_PAYS: bool = true;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -50,31 +51,22 @@ impl Simd for DotProd {
     }
 
     #[inline(always)]
-    unsafe fn dot_rows<const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
         self,
         sums: &mut [[Sums; N]; P],
-        x: *const u8,
-        step: usize,
-        weights: &[[Row; N]],
+        x: [*const u8; P],
+        weights: &[[Row; N]; R],
     ) {
-        let (fours, rest) = weights.as_chunks::<4>();
-        for (i, four) in fours.iter().enumerate() {
-            // SAFETY: the core has dot products; the caller has seen to it that four bytes of each of four rows can be read.
-            unsafe {
-                let x: [uint8x16_t; P] = core::array::from_fn(|p| vld1q_u8(x.add(16 * i + p * step)));
-                dot_row::<0, P, N>(sums, x, &four[0]);
-                dot_row::<1, P, N>(sums, x, &four[1]);
-                dot_row::<2, P, N>(sums, x, &four[2]);
-                dot_row::<3, P, N>(sums, x, &four[3]);
+        // SAFETY: the core has dot products; the caller has seen to it that four bytes for each row can be read.
+        unsafe {
+            let x: [uint8x16_t; P] = x.map(|x| load_first::<R>(x));
+            dot_row::<0, P, N>(sums, x, &weights[0]);
+            if R > 1 {
+                dot_row::<1, P, N>(sums, x, &weights[1]);
             }
-        }
-        for (i, row) in rest.iter().enumerate() {
-            let at = 16 * fours.len() + 4 * i;
-            // SAFETY: as above, of one row.
-            unsafe {
-                let x: [uint8x16_t; P] =
-                    core::array::from_fn(|p| vreinterpretq_u8_s32(vld1q_dup_s32(x.add(at + p * step).cast())));
-                dot_row::<0, P, N>(sums, x, row);
+            if R > 2 {
+                dot_row::<2, P, N>(sums, x, &weights[2]);
+                dot_row::<3, P, N>(sums, x, &weights[3]);
             }
         }
     }
@@ -86,8 +78,8 @@ impl Simd for DotProd {
     }
 
     #[inline(always)]
-    fn requantize(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
-        self.0.requantize(sums, multipliers, ends)
+    fn requantize<const FULL: bool>(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+        self.0.requantize::<FULL>(sums, multipliers, ends)
     }
 
     #[inline(always)]

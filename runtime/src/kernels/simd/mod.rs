@@ -18,6 +18,8 @@ pub(crate) mod avx512vnni;
 pub(crate) mod dotprod;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_four;
 pub(crate) mod packed;
 pub(crate) mod panel;
 pub(crate) mod stage;
@@ -56,6 +58,16 @@ impl Form {
             Self::Bytes | Self::Signed | Self::Pairs => 1,
             Self::Words => 2,
         }
+    }
+
+    /// Whether rows are multiplied in groups ([`tile::Runs`]).
+    pub(crate) const fn in_groups(self) -> bool {
+        self.is_signed()
+    }
+
+    /// Whether sums of 16 bits may hold the products of two rows ([`tile::Runs`]).
+    pub(crate) const fn has_chains(self) -> bool {
+        matches!(self, Self::Pairs)
     }
 
     /// Whether staged bytes have a sign.
@@ -127,6 +139,11 @@ impl Ends {
             low: low as u8,
         }
     }
+
+    /// Whether rounded values are stored as they are, cut off at 0 and 255.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.above == 0 && self.span == u8::MAX && self.low == 0
+    }
 }
 
 /// A piece of work that is compiled for each instruction set.
@@ -167,24 +184,23 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `acc[k] + sum x[i] * weights[k][i]`, wrapping: the same input for all channels.
     fn dot(self, acc: Self::Lanes, x: [u8; 4], weights: &Row) -> Self::Lanes;
 
-    /// `sums[p][n][k] + sum x[i] * weights[n][k][i]` of as many rows as there are weights for; pixel `p` starts `p * step` bytes
-    /// behind `x`.
+    /// Adds `x[p][i] * weights[n][k][i]` to `sums[p][n][k]`, of `R` rows: 4, 2 or 1. `CHAINED` says that a sum of 16 bits holds
+    /// the products of two rows ([`tile::is_chain`]).
     ///
     /// # Safety
-    /// Four bytes of each row can be read from each pixel on.
+    /// Four bytes for each row can be read from each `x` on.
     #[inline(always)]
     #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
-    unsafe fn dot_rows<const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
         self,
         sums: &mut [[Self::Lanes; N]; P],
-        x: *const u8,
-        step: usize,
-        weights: &[[Row; N]],
+        x: [*const u8; P],
+        weights: &[[Row; N]; R],
     ) {
-        for (at, row) in weights.iter().enumerate() {
-            for (p, sums) in sums.iter_mut().enumerate() {
+        for (r, row) in weights.iter().enumerate() {
+            for (sums, x) in sums.iter_mut().zip(x) {
                 // SAFETY: the caller has seen to it that they can be read.
-                let x = unsafe { x.add(4 * at + p * step).cast::<[u8; 4]>().read() };
+                let x = unsafe { x.add(4 * r).cast::<[u8; 4]>().read() };
                 for (sum, row) in sums.iter_mut().zip(row) {
                     *sum = self.dot(*sum, x, row);
                 }
@@ -195,18 +211,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `acc[k] + sum x[k][i] * weights[k][i]`, wrapping: each channel has its own input.
     fn dot_each(self, acc: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes;
 
-    /// `clamp(RNE(f32(f32(acc) * M)) + zy, lo, hi)` of each lane.
-    fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES];
+    /// Whether requantization without a clamp other than the limits of u8 is worth code of its own.
+    const FULL_PAYS: bool = false;
+
+    /// `clamp(RNE(f32(f32(acc) * M)) + zy, lo, hi)` of each lane. `FULL` says that [`Ends::is_full`].
+    fn requantize<const FULL: bool>(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES];
 
     /// [`Self::requantize`] of four pixels.
     #[inline(always)]
-    fn requantize_four(self, acc: [Self::Lanes; 4], multipliers: &[f32; LANES], ends: Ends) -> [[u8; LANES]; 4] {
+    fn requantize_four<const FULL: bool>(
+        self,
+        acc: [Self::Lanes; 4],
+        multipliers: &[f32; LANES],
+        ends: Ends,
+    ) -> [[u8; LANES]; 4] {
         let [a, b, c, d] = acc;
         [
-            self.requantize(a, multipliers, ends),
-            self.requantize(b, multipliers, ends),
-            self.requantize(c, multipliers, ends),
-            self.requantize(d, multipliers, ends),
+            self.requantize::<FULL>(a, multipliers, ends),
+            self.requantize::<FULL>(b, multipliers, ends),
+            self.requantize::<FULL>(c, multipliers, ends),
+            self.requantize::<FULL>(d, multipliers, ends),
         ]
     }
 

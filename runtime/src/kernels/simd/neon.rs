@@ -2,9 +2,9 @@
 //! products of bytes within 16 bits, twice at least since no weight is -128; `sadalp` adds pairs of them to 32-bit sums.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd};
+use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, neon_four as four};
 use crate::kernels::add::simd::LOW_BITS;
-use core::arch::aarch64::*;
+use core::arch::{aarch64::*, asm};
 
 /// Proof that the core has NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,30 @@ pub(crate) fn load<T>(value: &T) -> [uint8x16_t; 4] {
     unsafe { [vld1q_u8(bytes), vld1q_u8(bytes.add(16)), vld1q_u8(bytes.add(32)), vld1q_u8(bytes.add(48))] }
 }
 
+/// The four bytes of each of `R` rows, 4, 2 or 1, at the low end of a register.
+///
+/// # Safety
+/// They can be read.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn load_first<const R: usize>(x: *const u8) -> uint8x16_t {
+    // SAFETY: the caller has seen to it.
+    unsafe {
+        match R {
+            1 => vreinterpretq_u8_u32(vdupq_n_u32(x.cast::<u32>().read_unaligned())),
+            2 => vcombine_u8(vld1_u8(x), vdup_n_u8(0)),
+            _ => vld1q_u8(x),
+        }
+    }
+}
+
 impl Simd for Neon {
     type Lanes = Sums;
 
     const FORM: Form = Form::Pairs;
     const MAX_BLOCKS: usize = 1;
     const SUMS: usize = 4;
+    const FULL_PAYS: bool = true;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -58,32 +76,39 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn dot_rows<const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
         self,
         sums: &mut [[Sums; N]; P],
-        x: *const u8,
-        step: usize,
-        weights: &[[Row; N]],
+        x: [*const u8; P],
+        weights: &[[Row; N]; R],
     ) {
-        let (fours, rest) = weights.as_chunks::<4>();
-        for (i, four) in fours.iter().enumerate() {
-            // SAFETY: the core has NEON; the caller has seen to it that four bytes of each of four rows can be read.
-            unsafe {
-                let x: [int16x8_t; P] =
-                    core::array::from_fn(|p| vreinterpretq_s16_u8(vld1q_u8(x.add(16 * i + p * step))));
-                dot_row::<0, 1, P, N>(sums, x, &four[0]);
-                dot_row::<2, 3, P, N>(sums, x, &four[1]);
-                dot_row::<4, 5, P, N>(sums, x, &four[2]);
-                dot_row::<6, 7, P, N>(sums, x, &four[3]);
+        // SAFETY: the core has NEON; the caller has seen to it that four bytes for each row can be read.
+        unsafe {
+            if N == 1
+                && let ([first, second, third, fourth], Some(x)) = (sums.as_flattened_mut(), x.first_chunk())
+            {
+                let weights = weights.as_ptr().cast();
+                return match (R, CHAINED) {
+                    (4, true) => {
+                        four::chained([first, second, third, fourth], *x, weights);
+                        four::chained([first, second, third, fourth], x.map(|x| x.add(8)), weights.add(2));
+                    }
+                    (4, false) => {
+                        four::pairs([first, second, third, fourth], *x, weights);
+                        four::pairs([first, second, third, fourth], x.map(|x| x.add(8)), weights.add(2));
+                    }
+                    (2, _) => four::pairs([first, second, third, fourth], *x, weights),
+                    _ => four::pair([first, second, third, fourth], *x, weights),
+                };
             }
-        }
-        for (i, row) in rest.iter().enumerate() {
-            let at = 16 * fours.len() + 4 * i;
-            // SAFETY: as above, of one row.
-            unsafe {
-                let x: [int16x8_t; P] =
-                    core::array::from_fn(|p| vreinterpretq_s16_s32(vld1q_dup_s32(x.add(at + p * step).cast())));
-                dot_row::<0, 1, P, N>(sums, x, row);
+            let x: [int16x8_t; P] = x.map(|x| vreinterpretq_s16_u8(load_first::<R>(x)));
+            dot_row::<0, 1, P, N>(sums, x, &weights[0]);
+            if R > 1 {
+                dot_row::<2, 3, P, N>(sums, x, &weights[1]);
+            }
+            if R > 2 {
+                dot_row::<4, 5, P, N>(sums, x, &weights[2]);
+                dot_row::<6, 7, P, N>(sums, x, &weights[3]);
             }
         }
     }
@@ -107,9 +132,9 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn requantize(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+    fn requantize<const FULL: bool>(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         // SAFETY: the core has NEON.
-        unsafe { requantize(sums, multipliers, ends) }
+        unsafe { requantize::<FULL>(sums, multipliers, ends) }
     }
 
     #[inline(always)]
@@ -142,34 +167,51 @@ fn dot_row<const I: i32, const J: i32, const P: usize, const N: usize>(
     }
 }
 
-/// Four products for each lane: those of the pair `I` of inputs, and of the pair `J`.
+/// Four products for each lane: those of the pair `I` of inputs, and of the pair `J`. As assembly, because compilers move
+/// these instructions apart until there are not enough registers.
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot<const I: i32, const J: i32>([a, b, c, d]: Sums, x: int16x8_t, weights: [int8x16_t; 4]) -> Sums {
-    let first = vreinterpretq_s8_s16(vdupq_laneq_s16::<I>(x));
-    let second = vreinterpretq_s8_s16(vdupq_laneq_s16::<J>(x));
-    // 2 * 128 * 127 is less than 2^15.
-    let low = |of_first, of_second| {
-        vmlal_s8(vmull_s8(vget_low_s8(first), vget_low_s8(of_first)), vget_low_s8(second), vget_low_s8(of_second))
-    };
-    let high = |of_first, of_second| vmlal_high_s8(vmull_high_s8(first, of_first), second, of_second);
-    [
-        vpadalq_s16(a, low(weights[0], weights[2])),
-        vpadalq_s16(b, high(weights[0], weights[2])),
-        vpadalq_s16(c, low(weights[1], weights[3])),
-        vpadalq_s16(d, high(weights[1], weights[3])),
-    ]
+fn dot<const I: i32, const J: i32>([mut a, mut b, mut c, mut d]: Sums, x: int16x8_t, weights: [int8x16_t; 4]) -> Sums {
+    // SAFETY: the core has NEON; only registers are read and written. 2 * 128 * 127 is less than 2^15.
+    unsafe {
+        asm!(
+            "dup {x0:v}.8h, {x:v}.h[{i}]",
+            "dup {x1:v}.8h, {x:v}.h[{j}]",
+            "smull {t0:v}.8h, {x0:v}.8b, {w0:v}.8b",
+            "smull2 {t1:v}.8h, {x0:v}.16b, {w0:v}.16b",
+            "smull {t2:v}.8h, {x0:v}.8b, {w1:v}.8b",
+            "smull2 {x0:v}.8h, {x0:v}.16b, {w1:v}.16b",
+            "smlal {t0:v}.8h, {x1:v}.8b, {w2:v}.8b",
+            "smlal2 {t1:v}.8h, {x1:v}.16b, {w2:v}.16b",
+            "smlal {t2:v}.8h, {x1:v}.8b, {w3:v}.8b",
+            "smlal2 {x0:v}.8h, {x1:v}.16b, {w3:v}.16b",
+            "sadalp {a:v}.4s, {t0:v}.8h",
+            "sadalp {b:v}.4s, {t1:v}.8h",
+            "sadalp {c:v}.4s, {t2:v}.8h",
+            "sadalp {d:v}.4s, {x0:v}.8h",
+            a = inout(vreg) a, b = inout(vreg) b, c = inout(vreg) c, d = inout(vreg) d,
+            x = in(vreg) x, w0 = in(vreg) weights[0], w1 = in(vreg) weights[1], w2 = in(vreg) weights[2],
+            w3 = in(vreg) weights[3], x0 = out(vreg) _, x1 = out(vreg) _, t0 = out(vreg) _, t1 = out(vreg) _,
+            t2 = out(vreg) _, i = const I, j = const J,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    [a, b, c, d]
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn requantize(sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+fn requantize<const FULL: bool>(sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
     let multipliers = load(multipliers).map(|part| vreinterpretq_f32_u8(part));
     // Conversion from float rounds to nearest, ties to even, and saturates.
     let rounded = |i: usize| vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sums[i]), multipliers[i]));
     let low = vqmovn_high_s32(vqmovn_s32(rounded(0)), rounded(1));
     let high = vqmovn_high_s32(vqmovn_s32(rounded(2)), rounded(3));
-    let stored = store_bytes([low, high], ends.above, ends.span, ends.low);
+    let stored = if FULL {
+        vqmovun_high_s16(vqmovun_s16(low), high)
+    } else {
+        store_bytes([low, high], ends.above, ends.span, ends.low)
+    };
     let mut bytes = [0; LANES];
     // SAFETY: 16 bytes are written to an array of 16.
     unsafe { vst1q_u8(bytes.as_mut_ptr(), stored) };
@@ -209,7 +251,7 @@ fn add(a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
             let places = core::array::from_fn::<u8, 16, _>(|j| if j % 4 == 0 { (4 * i + j / 4) as u8 } else { 0xff });
             // SAFETY: 16 bytes are read where 16 are.
             let places = unsafe { vld1q_u8(places.as_ptr()) };
-            add_quarter(vqtbl1q_u8(a, places), vqtbl1q_u8(b, places), constants)
+            add_quarter(a, b, places, constants)
         };
         let low = vqmovn_high_s32(vqmovn_s32(quarter(0)), quarter(1));
         let high = vqmovn_high_s32(vqmovn_s32(quarter(2)), quarter(3));
@@ -221,16 +263,30 @@ fn add(a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
     sums
 }
 
-/// `RNE(acc / 2^shift)` of four pairs of inputs. `srshl` rounds a tie up; one is taken away beforehand where the quotient
-/// would be odd then, that is where the lowest bit that stays is 0. Multiples of `2^shift` come out the same either way.
+/// `RNE(acc / 2^shift)` of the four pairs of inputs at `places`. `srshl` rounds a tie up; one is taken away beforehand where the
+/// quotient would be odd then, that is where the lowest bit that stays is 0. Multiples of `2^shift` come out the same either way.
 #[inline]
 #[target_feature(enable = "neon")]
-fn add_quarter(a: uint8x16_t, b: uint8x16_t, constants: &Constants) -> int32x4_t {
+fn add_quarter(a: uint8x16_t, b: uint8x16_t, places: uint8x16_t, constants: &Constants) -> int32x4_t {
     let multiplier = |i: usize| vdupq_n_s32((i32::from(constants.high[i]) << LOW_BITS) + i32::from(constants.low[i]));
-    let acc = vdupq_n_s32(constants.offset.wrapping_sub(constants.odd));
-    let acc = vmlaq_s32(acc, vreinterpretq_s32_u8(a), multiplier(0));
-    let acc = vmlaq_s32(acc, vreinterpretq_s32_u8(b), multiplier(1));
-    let is_odd = vtstq_s32(acc, vdupq_n_s32(constants.odd << constants.shift));
-    let acc = vsubq_s32(acc, vreinterpretq_s32_u32(is_odd));
-    vrshlq_s32(acc, vdupq_n_s32(-(constants.shift as i32)))
+    let rounded: int32x4_t;
+    // SAFETY: the core has NEON; only registers are read and written.
+    unsafe {
+        asm!(
+            "tbl {y:v}.16b, {{{a:v}.16b}}, {places:v}.16b",
+            "mla {acc:v}.4s, {y:v}.4s, {ma:v}.4s",
+            "tbl {y:v}.16b, {{{b:v}.16b}}, {places:v}.16b",
+            "mla {acc:v}.4s, {y:v}.4s, {mb:v}.4s",
+            "cmtst {y:v}.4s, {acc:v}.4s, {odd:v}.4s",
+            "sub {y:v}.4s, {acc:v}.4s, {y:v}.4s",
+            "srshl {y:v}.4s, {y:v}.4s, {shift:v}.4s",
+            a = in(vreg) a, b = in(vreg) b, places = in(vreg) places, ma = in(vreg) multiplier(0),
+            mb = in(vreg) multiplier(1), odd = in(vreg) vdupq_n_s32(constants.odd << constants.shift),
+            shift = in(vreg) vdupq_n_s32(-(constants.shift as i32)),
+            acc = inout(vreg) vdupq_n_s32(constants.offset.wrapping_sub(constants.odd)) => _,
+            y = out(vreg) rounded,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    rounded
 }

@@ -53,7 +53,7 @@ impl Simd for Packed {
     }
 
     #[inline(always)]
-    fn requantize(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
+    fn requantize<const FULL: bool>(self, acc: Self::Lanes, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         let [low, high] = ends.clamp.map(|end| end as i32);
         core::array::from_fn(|lane| {
             let rounded = Requantizer::new(multipliers[lane], 0, [low, high]).apply(acc[lane]);

@@ -7,7 +7,7 @@
 
 use super::{
     Form, LANES, Row, Simd,
-    tile::{Run, Runs, Target, put, tile},
+    tile::{Runs, Shared, Target, tiles},
 };
 #[cfg(target_arch = "x86_64")]
 use super::{
@@ -116,7 +116,7 @@ impl Panel {
         pieces: &[Piece],
     ) -> Self {
         let weight = |k: usize, i: usize| weights.get(k, row_len, i) - weights.zero_point(k);
-        let mut layers: [(Vec<Run>, Vec<Row>); LAYERS] = Default::default();
+        let mut layers: [(Vec<usize>, Vec<Row>); LAYERS] = Default::default();
         for piece in pieces {
             for row in 0..piece.len.div_ceil(form.row_elements()).next_multiple_of(group) {
                 let start = row * form.row_elements();
@@ -130,9 +130,9 @@ impl Panel {
                         })
                     })
                     .collect();
-                for (i, (runs, rows)) in layers.iter_mut().enumerate() {
+                for (i, (offsets, rows)) in layers.iter_mut().enumerate() {
                     if i == 0 || blocks.iter().any(|layers| layers[i].0 != [0; 64]) {
-                        runs.push(Run { offset: piece.offset + 4 * row, rows: 1 });
+                        offsets.push(piece.offset + 4 * row);
                         rows.extend(blocks.iter().map(|layers| layers[i]));
                     }
                 }
@@ -140,14 +140,12 @@ impl Panel {
         }
         #[cfg(target_arch = "x86_64")]
         let groups = Groups {
-            offsets: layers[0].0.iter().step_by(group).map(|run| run.offset).collect(),
-            rest: layers[1..].iter().flat_map(|(runs, _)| runs).map(|run| run.offset).collect(),
+            offsets: layers[0].0.iter().step_by(group).copied().collect(),
+            rest: layers[1..].iter().flat_map(|(offsets, _)| offsets).copied().collect(),
         };
-        let (mut runs, mut rows) = (Runs::default(), Vec::new());
-        for (layer_runs, layer_rows) in layers {
-            layer_runs.into_iter().for_each(|run| runs.push(run));
-            rows.extend(layer_rows);
-        }
+        let (offsets, rows): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+        let width = channels.len().div_ceil(LANES);
+        let (runs, rows) = Runs::arrange(form, &offsets.concat(), rows.concat(), width);
         let bias = blocks(channels.clone(), |k| {
             weights.bias.i32(k).wrapping_add(correction(form, x, (0..row_len).map(|i| weight(k, i))))
         });
@@ -191,8 +189,7 @@ impl Panel {
         }
     }
 
-    /// In tiles of `P` pixels; there are at least as many. The last tile begins before the one before it ends where it must:
-    /// both compute the same.
+    /// In tiles of `P` pixels; there are at least as many.
     #[inline(always)]
     fn tiles<V: Simd, const P: usize, const N: usize>(
         &self,
@@ -205,17 +202,14 @@ impl Panel {
         let (Some(bias), Some(multipliers)) = (self.bias.first_chunk(), self.multipliers.first_chunk::<N>()) else {
             unreachable!("a panel of {} blocks, not {N}", self.width());
         };
-        let rows = self.rows.as_chunks().0;
-        for start in (0..pixels).step_by(P).map(|start| start.min(pixels - P)) {
-            let sums = tile::<V, P, N>(simd, &x[start * step..], step, &self.runs, rows, bias);
-            let target = Target {
-                y: &mut y.bytes[start * y.channels + self.channels.start..],
-                step: y.channels,
-                count: self.channels.len(),
-                ends: y.ends,
-            };
-            put(simd, &sums, multipliers, target);
-        }
+        let products = Shared::new((x, step, pixels), &self.runs, self.rows.as_chunks().0, bias);
+        let target = Target {
+            y: &mut y.bytes[self.channels.start..],
+            step: y.channels,
+            count: self.channels.len(),
+            ends: y.ends,
+        };
+        tiles::<V, P, N>(simd, &products, multipliers, target);
     }
 
     /// Computes `rows` rows of `pixels` output pixels with tile registers, which are set up for at most so many pixels and for
@@ -287,22 +281,6 @@ impl Panel {
             };
             finish(simd, &sums[..pixels], rest, &self.multipliers[n], target);
         }
-    }
-}
-
-/// Requantizes and writes the first `count` lanes.
-#[inline(always)]
-pub(crate) fn store<V: Simd>(
-    simd: V,
-    sum: V::Lanes,
-    multipliers: &[f32; LANES],
-    ends: Ends,
-    y: &mut [u8],
-    count: usize,
-) {
-    match y.first_chunk_mut() {
-        Some(y) if count == LANES => *y = simd.requantize(sum, multipliers, ends),
-        _ => y[..count].copy_from_slice(&simd.requantize(sum, multipliers, ends)[..count]),
     }
 }
 

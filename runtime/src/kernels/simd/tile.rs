@@ -2,7 +2,7 @@
 //! blocks of channels. Leaves: all their sums, which stay in registers while the inputs are walked once; and stored bytes.
 #![allow(unsafe_code, reason = "inputs are read and outputs written without a check for each of them")]
 
-use super::{Ends, LANES, Row, Simd};
+use super::{Ends, Form, LANES, Row, Simd};
 
 /// A piece of a pixel's inputs: `rows` times four bytes, from `offset` behind the pixel's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,47 +14,173 @@ pub(crate) struct Run {
 /// Which inputs of a pixel are multiplied, in the order of the rows of weights.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs {
+    /// First of all.
     runs: Vec<Run>,
+    /// Where groups of rows begin: of four that are chained, of four, two and one.
+    groups: [Vec<usize>; 4],
+    /// Whether there are groups of two or one.
+    has_rest: bool,
     /// End of the last byte that is read, behind the pixel's first one; no run ends later.
     reach: usize,
     rows: usize,
 }
 
+/// Rows of a group of each kind.
+const GROUPS: [usize; 4] = [4, 4, 2, 1];
+
+/// Whether any inputs of a byte keep the products of two rows of [`Form::Pairs`] within 16 bits, in which those lie above each other
+/// that are 32 bytes apart: 255 times 128 is less than `2^15`.
+fn is_chain(rows: &[&Row; 2]) -> bool {
+    (0..32).all(|i| {
+        let weights = rows.iter().flat_map(move |row| [row.0[i], row.0[i + 32]]);
+        weights.map(|w| u32::from((w as i8).unsigned_abs())).sum::<u32>() <= 255
+    })
+}
+
 impl Runs {
-    /// Appends a run, or makes the last one longer.
-    pub(crate) fn push(&mut self, run: Run) {
-        match self.runs.last_mut() {
-            Some(last) if last.offset + 4 * last.rows == run.offset => last.rows += run.rows,
-            _ => self.runs.push(run),
+    /// Puts `rows`, of `width` blocks each, in the order in which they are multiplied; `offsets` say where their inputs begin.
+    pub(crate) fn arrange(form: Form, offsets: &[usize], rows: Vec<Row>, width: usize) -> (Self, Vec<Row>) {
+        let mut all = Self { rows: offsets.len(), ..Self::default() };
+        for &offset in offsets {
+            match all.runs.last_mut() {
+                Some(last) if last.offset + 4 * last.rows == offset => last.rows += 1,
+                _ => all.runs.push(Run { offset, rows: 1 }),
+            }
+            all.reach = all.reach.max(offset + 4);
         }
-        self.reach = self.reach.max(run.offset + 4 * run.rows);
-        self.rows += run.rows;
+        if !form.in_groups() {
+            return (all, rows);
+        }
+        let mut grouped: [Vec<Row>; 4] = Default::default();
+        let mut rows = rows.as_slice();
+        for run in std::mem::take(&mut all.runs) {
+            let (mut offset, mut left) = (run.offset, run.rows);
+            while left > 0 {
+                let count = if left >= 4 {
+                    4
+                } else if left >= 2 {
+                    2
+                } else {
+                    1
+                };
+                let group;
+                (group, rows) = rows.split_at(count * width);
+                let pairs = |block: usize| group[block..].iter().step_by(width).collect::<Vec<_>>();
+                let chained = form.has_chains()
+                    && count == 4
+                    && (0..width).all(|block| pairs(block).as_chunks().0.iter().all(is_chain));
+                let kind = if chained { 0 } else { GROUPS.iter().rposition(|&rows| rows == count).unwrap_or(1) };
+                all.groups[kind].push(offset);
+                grouped[kind].extend_from_slice(group);
+                (offset, left) = (offset + 4 * count, left - count);
+            }
+        }
+        all.has_rest = all.groups[2..].iter().any(|offsets| !offsets.is_empty());
+        (all, grouped.concat())
     }
 }
 
-/// `sums[p][n] = bias[n] + sum x * weights[n]`; pixel `p` starts `p * step` bytes into `x`.
-///
-/// # Panics
-/// When `x` is too short for the runs, or there are other than `runs.rows()` rows of weights.
-#[inline(always)]
-pub(crate) fn tile<V: Simd, const P: usize, const N: usize>(
-    simd: V,
-    x: &[u8],
+/// A row of output pixels, each of `N` blocks of channels.
+pub(crate) trait Products<V: Simd, const N: usize> {
+    /// Pixels.
+    fn pixels(&self) -> usize;
+
+    /// The sums of `P` pixels from `start` on. Implementations are `inline(always)`.
+    ///
+    /// # Safety
+    /// There are as many.
+    unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; N]; P];
+}
+
+/// Inputs of a row of output pixels and how they are multiplied, found to be there.
+pub(crate) struct Shared<'a, const N: usize> {
+    x: &'a [u8],
     step: usize,
-    runs: &Runs,
-    weights: &[[Row; N]],
-    bias: &[[i32; LANES]; N],
-) -> [[V::Lanes; N]; P] {
-    assert!((P - 1) * step + runs.reach <= x.len() && weights.len() == runs.rows);
-    let mut sums = [bias.each_ref().map(|bias| simd.load(bias)); P];
-    let mut weights = weights;
-    for run in &runs.runs {
-        let rows;
-        (rows, weights) = weights.split_at(run.rows);
-        // SAFETY: the run ends at `reach` at most and `p` is at most `P - 1`; their bytes were asserted to be there.
-        unsafe { simd.dot_rows(&mut sums, x.as_ptr().add(run.offset), step, rows) };
+    pixels: usize,
+    runs: &'a Runs,
+    weights: &'a [[Row; N]],
+    bias: &'a [[i32; LANES]; N],
+}
+
+impl<'a, const N: usize> Shared<'a, N> {
+    /// Of `pixels` pixels, the first at the start of `x` and the others `step` bytes apart.
+    ///
+    /// # Panics
+    /// When `x` is too short for the runs, or there are not as many rows of weights as the runs have.
+    #[inline(always)]
+    pub(crate) fn new(
+        (x, step, pixels): (&'a [u8], usize, usize),
+        runs: &'a Runs,
+        weights: &'a [[Row; N]],
+        bias: &'a [[i32; LANES]; N],
+    ) -> Self {
+        assert!(pixels > 0 && (pixels - 1) * step + runs.reach <= x.len() && weights.len() == runs.rows);
+        Self { x, step, pixels, runs, weights, bias }
     }
-    sums
+}
+
+impl<V: Simd, const N: usize> Products<V, N> for Shared<'_, N> {
+    #[inline(always)]
+    fn pixels(&self) -> usize {
+        self.pixels
+    }
+
+    /// `sums[p][n] = bias[n] + sum x * weights[n]`.
+    #[inline(always)]
+    unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; N]; P] {
+        debug_assert!(start + P <= self.pixels);
+        let mut sums = [self.bias.each_ref().map(|bias| simd.load(bias)); P];
+        // SAFETY: the first pixel of those that `new` has found to be there; no row ends behind `reach`, and runs and groups
+        // have as many rows as there are weights.
+        unsafe {
+            let first = self.x.as_ptr().add(start * self.step);
+            let x = core::array::from_fn(|p| first.add(p * self.step));
+            let mut weights = self.weights.as_ptr();
+            if V::FORM.in_groups() {
+                let [chained, fours, twos, ones] = &self.runs.groups;
+                if V::FORM.has_chains() {
+                    weights = each_group::<V, 4, true, P, N>(simd, &mut sums, x, chained, weights);
+                }
+                weights = each_group::<V, 4, false, P, N>(simd, &mut sums, x, fours, weights);
+                if self.runs.has_rest {
+                    weights = each_group::<V, 2, false, P, N>(simd, &mut sums, x, twos, weights);
+                    each_group::<V, 1, false, P, N>(simd, &mut sums, x, ones, weights);
+                }
+            } else {
+                for run in &self.runs.runs {
+                    for row in 0..run.rows {
+                        let x = x.map(|x| x.add(run.offset + 4 * row));
+                        simd.dot_group::<1, false, P, N>(&mut sums, x, &*weights.add(row).cast());
+                    }
+                    weights = weights.add(run.rows);
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// All groups of one kind. Returns where the weights of the next kind begin.
+///
+/// # Safety
+/// Inputs and weights of each can be read.
+#[inline(always)]
+unsafe fn each_group<V: Simd, const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
+    simd: V,
+    sums: &mut [[V::Lanes; N]; P],
+    x: [*const u8; P],
+    offsets: &[usize],
+    weights: *const [Row; N],
+) -> *const [Row; N] {
+    let mut weights = weights;
+    for &offset in offsets {
+        // SAFETY: the caller has seen to it.
+        unsafe {
+            simd.dot_group::<R, CHAINED, P, N>(sums, x.map(|x| x.add(offset)), &*weights.cast());
+            weights = weights.add(R);
+        }
+    }
+    weights
 }
 
 /// What a block of channels of its own inputs is multiplied with.
@@ -73,28 +199,51 @@ impl Taps {
     }
 }
 
-/// `sums[p] = bias + sum x * weights`, where each channel has its own inputs; pixel `p` starts `p * step` elements into `x`.
-///
-/// # Panics
-/// When `x` is too short for the taps.
-#[inline(always)]
-pub(crate) fn tile_each<V: Simd, const P: usize>(
-    simd: V,
-    x: &[[u8; 4]],
+/// Lines of a row of output pixels and how they are multiplied, found to be there.
+pub(crate) struct Own<'a> {
+    x: &'a [[u8; 4]],
     step: usize,
-    taps: &Taps,
-    bias: &[i32; LANES],
-) -> [V::Lanes; P] {
-    assert!((P - 1) * step + taps.last + LANES <= x.len());
-    let mut sums = [simd.load(bias); P];
-    for (offset, row) in &taps.taps {
-        for (p, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: 16 elements of four bytes were asserted to be there behind the greatest offset of the last pixel.
-            let x = unsafe { &*x.as_ptr().add(p * step + offset).cast::<[u8; 64]>() };
-            *sum = simd.dot_each(*sum, x, row);
-        }
+    pixels: usize,
+    taps: &'a Taps,
+    bias: &'a [i32; LANES],
+}
+
+impl<'a> Own<'a> {
+    /// Of `pixels` pixels, the first at the start of `x` and the others `step` elements apart.
+    ///
+    /// # Panics
+    /// When `x` is too short for the taps.
+    #[inline(always)]
+    pub(crate) fn new(
+        (x, step, pixels): (&'a [[u8; 4]], usize, usize),
+        taps: &'a Taps,
+        bias: &'a [i32; LANES],
+    ) -> Self {
+        assert!(pixels > 0 && (pixels - 1) * step + taps.last + LANES <= x.len());
+        Self { x, step, pixels, taps, bias }
     }
-    sums
+}
+
+impl<V: Simd> Products<V, 1> for Own<'_> {
+    #[inline(always)]
+    fn pixels(&self) -> usize {
+        self.pixels
+    }
+
+    /// `sums[p] = bias + sum x * weights`, where each channel has its own inputs.
+    #[inline(always)]
+    unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; 1]; P] {
+        debug_assert!(start + P <= self.pixels);
+        let mut sums = [[simd.load(self.bias)]; P];
+        for (offset, row) in &self.taps.taps {
+            for (p, [sum]) in sums.iter_mut().enumerate() {
+                // SAFETY: 16 elements of four bytes were found to be there behind the greatest offset of the last pixel.
+                let x = unsafe { &*self.x.as_ptr().add((start + p) * self.step + offset).cast::<[u8; 64]>() };
+                *sum = simd.dot_each(*sum, x, row);
+            }
+        }
+        sums
+    }
 }
 
 /// Where output pixels go, and how.
@@ -103,61 +252,127 @@ pub(crate) struct Target<'y> {
     pub(crate) y: &'y mut [u8],
     /// Bytes between two pixels.
     pub(crate) step: usize,
-    /// Channels that are written.
+    /// Channels that are written, or fewer where `y` ends before.
     pub(crate) count: usize,
     pub(crate) ends: Ends,
 }
 
 impl Target<'_> {
-    /// Requantizes and writes the sums of consecutive pixels, for one block of at most [`LANES`] channels.
+    /// Whether `pixels` pixels of `N` whole blocks fit.
     ///
     /// # Panics
-    /// When they do not all fit.
+    /// When the last block of the last pixel does not even begin, or another number of blocks is asked for.
     #[inline(always)]
-    fn put<V: Simd, const P: usize>(&mut self, simd: V, first: usize, sums: [V::Lanes; P], multipliers: &[f32; LANES]) {
-        let Self { ref mut y, step, count, ends } = *self;
-        assert!((first + P - 1) * step + count <= y.len() && count <= LANES);
+    fn is_whole<const N: usize>(&self, pixels: usize) -> bool {
+        let last = (pixels - 1) * self.step;
+        assert!(last + (N - 1) * LANES < self.y.len() && self.count.div_ceil(LANES) == N);
+        self.count == N * LANES && last + self.count <= self.y.len()
+    }
+
+    /// Requantizes and writes block `n` of consecutive pixels, from `first` on.
+    ///
+    /// # Safety
+    /// [`Self::is_whole`] has been asked for all of them and blocks beyond `n`, and `WHOLE` is its answer.
+    #[inline(always)]
+    unsafe fn put<V: Simd, const P: usize, const WHOLE: bool, const FULL: bool>(
+        &mut self,
+        simd: V,
+        (first, n): (usize, usize),
+        sums: [V::Lanes; P],
+        multipliers: &[f32; LANES],
+    ) {
         let (fours, rest) = sums.as_chunks::<4>();
-        let mut p = first;
+        let mut at = first * self.step + n * LANES;
         let mut write = |pixel: [u8; LANES]| {
-            if count == LANES {
-                // SAFETY: `p` is at most `first + P - 1`, and 16 bytes from `p * step` on were asserted to be there.
-                unsafe { y.as_mut_ptr().add(p * step).cast::<[u8; LANES]>().write(pixel) };
-            } else {
-                y[p * step..][..count].copy_from_slice(&pixel[..count]);
+            // SAFETY: 16 bytes of a whole block fit, and those of another one that are left.
+            unsafe {
+                let y = self.y.as_mut_ptr().add(at);
+                if WHOLE {
+                    y.cast::<[u8; LANES]>().write(pixel);
+                } else {
+                    let count = LANES.min(self.count - n * LANES).min(self.y.len().saturating_sub(at));
+                    copy_few(pixel, y, count);
+                }
             }
-            p += 1;
+            at += self.step;
         };
         for four in fours {
-            simd.requantize_four(*four, multipliers, ends).into_iter().for_each(&mut write);
+            simd.requantize_four::<FULL>(*four, multipliers, self.ends).into_iter().for_each(&mut write);
         }
         for sum in rest {
-            write(simd.requantize(*sum, multipliers, ends));
+            write(simd.requantize::<FULL>(*sum, multipliers, self.ends));
         }
     }
 }
 
-/// Requantizes and writes `sums[p][n]`: block `n` of pixel `p`.
+/// Writes the first `count` bytes of a pixel, at most 16: the usual 8 at once.
+///
+/// # Safety
+/// They can be written from `y` on.
+#[inline(always)]
+unsafe fn copy_few(pixel: [u8; LANES], y: *mut u8, count: usize) {
+    let (halves, _) = pixel.as_chunks::<8>();
+    let done = if count < 8 { 0 } else { 8 };
+    // SAFETY: at most `count` bytes are written.
+    unsafe {
+        if done > 0 {
+            y.cast::<[u8; 8]>().write(halves[0]);
+        }
+        for (i, &byte) in pixel.iter().enumerate().take(count).skip(done) {
+            y.add(i).write(byte);
+        }
+    }
+}
+
+/// Computes all pixels in tiles of `P`, of which there is at least one, requantizes and writes them. The last tile begins before the
+/// one before it ends where it must: both compute the same.
 ///
 /// # Panics
 /// When the target is too short, or asks for other than `N` blocks.
 #[inline(always)]
-pub(crate) fn put<V: Simd, const P: usize, const N: usize>(
+pub(crate) fn tiles<V: Simd, const P: usize, const N: usize>(
     simd: V,
-    sums: &[[V::Lanes; N]; P],
+    products: &impl Products<V, N>,
     multipliers: &[[f32; LANES]; N],
     target: Target,
 ) {
-    let Target { y, step, count, ends } = target;
-    assert!(count.div_ceil(LANES) == N);
-    for (n, multipliers) in multipliers.iter().enumerate() {
-        let mut block = [sums[0][n]; P];
-        for (block, sums) in block.iter_mut().zip(sums) {
-            *block = sums[n];
+    assert!(products.pixels() >= P);
+    let full = V::FULL_PAYS && target.ends.is_full();
+    // SAFETY: there are as many pixels, and `is_whole` has been asked.
+    unsafe {
+        match (target.is_whole::<N>(products.pixels()), full) {
+            (true, true) => tiles_of::<V, P, N, true, true>(simd, products, multipliers, target),
+            (true, false) => tiles_of::<V, P, N, true, false>(simd, products, multipliers, target),
+            (false, _) => tiles_of::<V, P, N, false, false>(simd, products, multipliers, target),
         }
-        let first = n * LANES;
-        let mut target = Target { y: &mut y[first..], step, count: LANES.min(count - first), ends };
-        target.put(simd, 0, block, multipliers);
+    }
+}
+
+/// # Safety
+/// There are at least `P` pixels; [`Target::is_whole`] has been asked for them and for `N`, and `WHOLE` is its answer.
+#[inline(always)]
+unsafe fn tiles_of<V: Simd, const P: usize, const N: usize, const WHOLE: bool, const FULL: bool>(
+    simd: V,
+    products: &impl Products<V, N>,
+    multipliers: &[[f32; LANES]; N],
+    mut target: Target,
+) {
+    let (mut start, last) = (0, products.pixels() - P);
+    loop {
+        // SAFETY: `start` is at most `last`.
+        let sums = unsafe { products.sums::<P>(simd, start) };
+        for (n, multipliers) in multipliers.iter().enumerate() {
+            let mut block = [sums[0][n]; P];
+            for (block, sums) in block.iter_mut().zip(&sums) {
+                *block = sums[n];
+            }
+            // SAFETY: pixels `start` to `start + P - 1`, as the caller has asked.
+            unsafe { target.put::<V, P, WHOLE, FULL>(simd, (start, n), block, multipliers) };
+        }
+        if start == last {
+            break;
+        }
+        start = (start + P).min(last);
     }
 }
 
@@ -204,10 +419,23 @@ pub(crate) fn finish<V: Simd>(
         sum
     };
     let fours = sums.len() / 4 * 4;
-    for p in (0..fours).step_by(4) {
-        target.put(simd, p, [whole(p), whole(p + 1), whole(p + 2), whole(p + 3)], multipliers);
+    if sums.is_empty() {
+        return;
     }
-    for p in fours..sums.len() {
-        target.put(simd, p, [whole(p)], multipliers);
+    // SAFETY: pixels `0` to `sums.len() - 1`, for which it is asked here.
+    unsafe {
+        if target.is_whole::<1>(sums.len()) {
+            for p in (0..fours).step_by(4) {
+                let sums = [whole(p), whole(p + 1), whole(p + 2), whole(p + 3)];
+                target.put::<V, 4, true, false>(simd, (p, 0), sums, multipliers);
+            }
+            for p in fours..sums.len() {
+                target.put::<V, 1, true, false>(simd, (p, 0), [whole(p)], multipliers);
+            }
+        } else {
+            for p in 0..sums.len() {
+                target.put::<V, 1, false, false>(simd, (p, 0), [whole(p)], multipliers);
+            }
+        }
     }
 }
