@@ -2,6 +2,7 @@
 
 mod eval;
 mod lines;
+mod step;
 mod study;
 mod train;
 
@@ -21,6 +22,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
+    Step(step::Arguments),
     Study(Box<study::Arguments>),
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     match &a.verb {
         Verb::Train(a) => a.run(),
         Verb::Eval(a) => a.run(),
+        Verb::Step(a) => a.run(),
         Verb::Study(a) => a.run(),
     }
 }

@@ -4,10 +4,12 @@
 //! What step `i` does (which networks, images, changes to the images, bit widths, noise) depends on the seed and `i` alone.
 
 mod adam;
+mod describe;
 mod recipe;
 mod run;
 mod step;
 
+pub use describe::describe;
 pub use recipe::{Fall, Recipe};
 pub use run::{Event, Row, Run, State, TrainError, Window};
 pub use step::{Images, Score, Workers, gradient};
