@@ -8,6 +8,7 @@ mod cmd;
 mod foreign;
 mod gap;
 mod integers;
+mod memory;
 mod model;
 #[cfg(feature = "train")]
 mod predicted;

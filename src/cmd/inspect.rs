@@ -1,5 +1,5 @@
 //! `intact inspect`: what is in a file. Enters: a flash image, an ONNX file or a checkpoint. Leaves: its ops, shapes,
-//! encodings and bytes. Refused: files of no known kind, and broken ones with the place.
+//! encodings and bytes; with `--memory` the arena over time. Refused: files of no known kind, and broken ones with the place.
 
 use crate::Outcome;
 use crate::terminal::{columns, print, thousands};
@@ -14,6 +14,10 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// .intact, .onnx or .safetensors
     file: PathBuf,
+
+    /// Draw a flash image's arena over time: which bytes are live, op by op
+    #[arg(long)]
+    memory: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
@@ -22,7 +26,11 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let text = match a.file.extension().and_then(|e| e.to_str()) {
         Some("intact") => {
             let bytes = read()?;
-            Image::check(&bytes).with_context(|| name.clone())?.to_string()
+            let image = Image::check(&bytes).with_context(|| name.clone())?;
+            if a.memory { crate::memory::draw(&image) } else { image.to_string() }
+        }
+        _ if a.memory => {
+            bail!("{name}: --memory draws the arena of a flash image (.intact), which other files do not have")
         }
         Some("onnx") => exporter::onnx::summarize(&read()?, &name)?.to_string(),
         Some("safetensors") => describe(&exporter::checkpoint::load(&a.file)?.0),

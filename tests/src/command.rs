@@ -1,8 +1,9 @@
 //! Runs the built command line as a person does. Enters: arguments. Leaves: exit code and what was printed. Refused: a
 //! binary that has not been built, with the command that builds it.
 
+use std::io::{Seek, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// What one run of `intact` did.
 #[derive(Clone, Debug)]
@@ -57,8 +58,18 @@ pub fn binary() -> PathBuf {
 /// # Panics
 /// If it cannot be started.
 pub fn intact<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Ran {
+    intact_reading(arguments, &[])
+}
+
+/// Runs `intact` with `arguments` and these bytes on its stdin.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn intact_reading<S: AsRef<std::ffi::OsStr>>(arguments: &[S], stdin: &[u8]) -> Ran {
+    let mut input = tempfile::tempfile().expect("a temporary file");
+    input.write_all(stdin).and_then(|()| input.rewind()).expect("a temporary file can be written");
     let mut command = Command::new(binary());
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments).stdin(input);
     let output = command.output().expect("the binary starts");
     Ran {
         command: format!("{command:?}"),
