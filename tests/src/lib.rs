@@ -3,3 +3,6 @@
 
 pub mod command;
 pub mod fixture;
+pub mod networks;
+pub mod ratchet;
+pub mod real;

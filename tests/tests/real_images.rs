@@ -2,41 +2,12 @@
 //! bits, and ONNX Runtime the runtime's integers. The images are CIFAR-10's where `INTACT_CIFAR10` or the user's cache has them,
 //! drawn ones otherwise: bits must agree on any images, accuracy is asked for on the real ones only.
 
-use exporter::data::{Dataset, Options, Split, open};
-use exporter::network::Network;
+use exporter::data::Dataset;
 use intact_tests::command::intact;
+use intact_tests::real::{MODEL, cifar10, images, quantized};
 use runtime::{Image, Session};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/resnet8-cifar10.safetensors");
-
-/// The folder with the real images, if this machine has them.
-fn cifar10() -> Option<PathBuf> {
-    let stated = std::env::var_os("INTACT_CIFAR10").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    stated.or_else(|| Some(cache.or(home)?.join("intact-data/cifar10")).filter(|path| path.is_dir()))
-}
-
-/// Test images, and whether they are real.
-fn images(count: usize) -> (Dataset, bool) {
-    let folder = cifar10();
-    if folder.is_none() {
-        println!("no CIFAR-10 (set INTACT_CIFAR10 to its folder): drawn images take its place");
-    }
-    let spec = folder.as_ref().map_or("shapes10".into(), |path| path.to_string_lossy());
-    let set = open(&spec, Split::Test, &Options::default()).unwrap();
-    // The classes of a folder lie one after the other: a stride takes some of each.
-    let stride = (set.len() / count).max(1);
-    (set.subset((0..set.len()).step_by(stride).take(count)), folder.is_some())
-}
-
-fn quantized(training: &Dataset) -> Network {
-    let (network, _) = exporter::checkpoint::load(Path::new(MODEL)).unwrap();
-    let options = exporter::pipeline::Options::mobile(8, 8);
-    exporter::pipeline::quantize_network(&network, training.images(), &options).unwrap().network
-}
 
 #[test]
 fn the_emulated_board_gives_the_hosts_bits_on_200_images() {

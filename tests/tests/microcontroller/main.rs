@@ -2,21 +2,17 @@
 //! what `ratchet.json` records, and has to be recorded anew when it falls by more: `INTACT_BLESS=1` writes the file. Every
 //! picture's logits and every op's CRC are those of the host. With `INTACT_KEEP=folder` the flash images are kept there.
 
-mod networks;
-
 use exporter::pipeline::{Options, quantize_network};
 use firmware_sim::{Board, BuildOptions, Firmware, Placement, RunOptions};
+use intact_tests::{networks, ratchet};
 use runtime::kernels::Kernels;
 use runtime::observe::Checksums;
 use runtime::{Image, Session};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 const RATCHET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/microcontroller/ratchet.json");
-
-/// Part of a figure that it may grow or shrink by.
-const TOLERANCE: f64 = 0.01;
 
 /// What one network costs.
 struct Cost {
@@ -82,18 +78,5 @@ fn no_figure_grows() {
         figures.insert(format!("{name}, arena bytes"), arena.into());
         figures.insert("runtime, code bytes".into(), code.into());
     }
-    if std::env::var_os("INTACT_BLESS").is_some() {
-        let text = serde_json::to_string_pretty(&figures).unwrap() + "\n";
-        exporter::file::write_atomically(Path::new(RATCHET), text.as_bytes()).unwrap();
-    }
-    let recorded: Map<String, Value> = serde_json::from_slice(&std::fs::read(RATCHET).unwrap()).unwrap();
-    let names: Vec<&String> = recorded.keys().collect();
-    assert_eq!(figures.keys().collect::<Vec<_>>(), names);
-    let off = |(name, found): (&String, &Value)| {
-        let (found, recorded) = (found.as_f64().unwrap(), recorded[name].as_f64().unwrap());
-        let change = found / recorded - 1.0;
-        (change.abs() > TOLERANCE).then(|| format!("{name}: {found}, recorded {recorded} ({:+.1} %)", 100.0 * change))
-    };
-    let off: Vec<String> = figures.iter().filter_map(off).collect();
-    assert!(off.is_empty(), "{}; INTACT_BLESS=1 records what is meant", off.join("; "));
+    ratchet::compare(&figures, Path::new(RATCHET));
 }

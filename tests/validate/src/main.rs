@@ -24,6 +24,26 @@ const STEPS: &[Step] = &[
         // In the dev profile, for its overflow checks: the one crate where they prove something that release hides.
         command: &["cargo", "test", "--package", "intact-runtime"],
     },
+    // The kernels of a Raspberry Pi, under QEMU's user mode.
+    Step {
+        name: "runtime-aarch64",
+        tools: &[Tool::Aarch64Toolchain, Tool::QemuUser],
+        command: &[
+            "cargo",
+            "test",
+            "--release",
+            "--package",
+            "intact-runtime",
+            "--lib",
+            "--target",
+            "aarch64-unknown-linux-gnu",
+            "--config",
+            ".cargo/pi.toml",
+            "--",
+            "kernels::",
+            "host::tests",
+        ],
+    },
     Step {
         name: "lint",
         tools: &[],
@@ -62,7 +82,7 @@ const STEPS: &[Step] = &[
     Step { name: "build", tools: &[], command: &["cargo", "build", "--release", "--workspace", "--bins"] },
     Step {
         name: "test",
-        tools: &[Tool::ArmToolchain, Tool::Qemu, Tool::PythonEnvironment],
+        tools: &[Tool::ArmToolchain, Tool::Qemu, Tool::Aarch64Toolchain, Tool::QemuUser, Tool::PythonEnvironment],
         command: &["cargo", "test", "--release", "--workspace"],
     },
 ];

@@ -11,6 +11,11 @@ pub enum Tool {
     ArmToolchain,
     /// `qemu-system-arm`.
     Qemu,
+    /// Cross-builds for a Raspberry Pi: the rustup target `aarch64-unknown-linux-gnu`, or Debian's standard library for arm64;
+    /// `aarch64-linux-gnu-gcc` to link with.
+    Aarch64Toolchain,
+    /// `qemu-aarch64`, QEMU's user mode.
+    QemuUser,
     /// A Python environment with the packages of `tests/python/requirements.txt`.
     PythonEnvironment,
 }
@@ -31,6 +36,9 @@ pub fn provide(tool: Tool, root: &Path) -> Result<(), String> {
                 "or, with rustup: rustup target add thumbv7em-none-eabihf",
             )
         }
+        Tool::Aarch64Toolchain => aarch64_toolchain(),
+        Tool::QemuUser if runs("qemu-aarch64", "--version") => Ok(()),
+        Tool::QemuUser => install(&["qemu-user"], "or QEMU 7.2 or newer from https://www.qemu.org, with plugins"),
         Tool::Qemu if runs("qemu-system-arm", "--version") => Ok(()),
         Tool::Qemu => install(&["qemu-system-arm"], "or QEMU 7.2 or newer from https://www.qemu.org"),
         Tool::PythonEnvironment => python_environment(root),
@@ -55,6 +63,31 @@ fn runs(program: &str, argument: &str) -> bool {
 fn has_rustup_target(target: &str) -> bool {
     let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
     output.is_ok_and(|o| Path::new(String::from_utf8_lossy(&o.stdout).trim()).exists())
+}
+
+fn aarch64_toolchain() -> Result<(), String> {
+    if !runs("aarch64-linux-gnu-gcc", "--version") {
+        install(&["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"], "or any gcc for aarch64 by that name")?;
+    }
+    let target = "aarch64-unknown-linux-gnu";
+    if has_rustup_target(target) {
+        return Ok(());
+    }
+    println!("validate: installing the Rust target {target}");
+    if runs("rustup", "--version") {
+        let status = Command::new("rustup").args(["target", "add", target]).status();
+        return match status {
+            Ok(status) if status.success() => Ok(()),
+            _ => Err(format!("`rustup target add {target}` failed")),
+        };
+    }
+    // Debian's Rust takes the library of the other architecture.
+    if !runs("dpkg", "--version")
+        || !Command::new("dpkg").args(["--add-architecture", "arm64"]).status().is_ok_and(|s| s.success())
+    {
+        return Err(format!("no standard library for {target}: `rustup target add {target}`"));
+    }
+    install(&["libstd-rust-web-dev:arm64"], "or, with rustup: rustup target add aarch64-unknown-linux-gnu")
 }
 
 /// Whether the `rustc` of Debian finds the sources of `core`, for `-Zbuild-std`.

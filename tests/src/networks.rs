@@ -1,4 +1,4 @@
-//! The three networks that runtimes for microcontrollers are compared with (MLPerf Tiny), with drawn weights. Enters: nothing.
+//! Networks that runtimes are compared with, with drawn weights: three of MLPerf Tiny, and larger ones for hosts. Enters: nothing.
 //! Leaves: float networks of exactly their shapes, and pictures.
 
 use exporter::network::{Conv2d, Dense, Network, Op, Preprocessing, Shape, TensorId, Window};
@@ -59,7 +59,7 @@ impl Net {
 }
 
 /// ResNet-8: 32 x 32 RGB, 10 classes, 12.5 million multiplications.
-pub(crate) fn resnet8() -> Network {
+pub fn resnet8() -> Network {
     let mut net = Net::new("resnet8", Shape::new(3, 32, 32));
     let mut x = net.conv(0, 16, 1, Net::three(1));
     for (channels, stride) in [(16, 1), (32, 2), (64, 2)] {
@@ -74,7 +74,7 @@ pub(crate) fn resnet8() -> Network {
 }
 
 /// MobileNetV1 with a quarter of its channels: 96 x 96 RGB, 2 classes, 7.5 million multiplications.
-pub(crate) fn mobilenet() -> Network {
+pub fn mobilenet() -> Network {
     let mut net = Net::new("mobilenetv1-0.25", Shape::new(3, 96, 96));
     let mut x = net.conv(0, 8, 1, Net::three(2));
     let mut channels = 8;
@@ -88,7 +88,7 @@ pub(crate) fn mobilenet() -> Network {
 }
 
 /// DS-CNN: 49 frames of 10 coefficients, 12 classes, 2.7 million multiplications.
-pub(crate) fn ds_cnn() -> Network {
+pub fn ds_cnn() -> Network {
     let mut net = Net::new("ds-cnn", Shape::new(1, 49, 10));
     let window = Window { kernel: [10, 4], stride: [2; 2], padding: [4, 1, 5, 1], dilation: [1; 2] };
     let mut x = net.conv(0, 64, 1, window);
@@ -99,8 +99,47 @@ pub(crate) fn ds_cnn() -> Network {
     net.classifier(x, 12)
 }
 
+/// ResNet-20: 32 x 32 RGB, 10 classes, 40.8 million multiplications.
+pub fn resnet20() -> Network {
+    let mut net = Net::new("resnet20", Shape::new(3, 32, 32));
+    let mut x = net.conv(0, 16, 1, Net::three(1));
+    for channels in [16, 32, 64] {
+        for block in 0..3 {
+            let stride = if channels > 16 && block == 0 { 2 } else { 1 };
+            let first = net.conv(x, channels, 1, Net::three(stride));
+            let second = net.linear(first, channels, 1, Net::three(1));
+            let point = Window { stride: [stride; 2], ..Window::square(1, 1, 0) };
+            let shortcut = if stride == 1 { x } else { net.linear(x, channels, 1, point) };
+            let sum = net.push(Op::Add, &[second, shortcut]);
+            x = net.push(Op::RELU, &[sum]);
+        }
+    }
+    net.classifier(x, 10)
+}
+
+/// MobileNetV2 with all of its channels and the strides usual for CIFAR: 32 x 32 RGB, 10 classes, 88 million multiplications.
+pub fn mobilenet_v2() -> Network {
+    let mut net = Net::new("mobilenetv2", Shape::new(3, 32, 32));
+    let point = Window::square(1, 1, 0);
+    let (mut x, mut channels) = (net.conv(0, 32, 1, Net::three(1)), 32);
+    let stages =
+        [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
+    for (expand, out, count, stride) in stages {
+        for block in 0..count {
+            let wide = channels * expand;
+            let mut y = if expand > 1 { net.conv(x, wide, 1, point) } else { x };
+            y = net.conv(y, wide, wide, Net::three(if block == 0 { stride } else { 1 }));
+            y = net.linear(y, out, 1, point);
+            x = if block > 0 { net.push(Op::Add, &[y, x]) } else { y };
+            channels = out;
+        }
+    }
+    x = net.conv(x, 1280, 1, point);
+    net.classifier(x, 10)
+}
+
 /// `count` pictures, `H W C`: noise over a gradient.
-pub(crate) fn pictures(network: &Network, count: usize) -> Vec<Vec<u8>> {
+pub fn pictures(network: &Network, count: usize) -> Vec<Vec<u8>> {
     let size = network.tensors[network.input].shape.len();
     let mut noise = Net::new("noise", Shape::new(1, 1, 1));
     let mut picture = || {
