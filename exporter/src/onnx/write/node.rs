@@ -51,7 +51,13 @@ pub(super) fn attributes(op: &Op) -> Vec<(&'static str, Attribute)> {
         Op::Function(Function::HardSigmoid { alpha, beta }) => {
             vec![("alpha", Attribute::Float(*alpha)), ("beta", Attribute::Float(*beta))]
         }
-        Op::Clamp { .. } | Op::Function(_) | Op::GlobalAveragePool | Op::Add | Op::Mul | Op::Pad { .. } | Op::Flatten => vec![],
+        Op::Clamp { .. }
+        | Op::Function(_)
+        | Op::GlobalAveragePool
+        | Op::Add
+        | Op::Mul
+        | Op::Pad { .. }
+        | Op::Flatten => vec![],
     }
 }
 
