@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// A program outside the Rust toolchain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
-    /// Builds firmware: the rustup target `thumbv7em-none-eabihf`, or Debian's Rust with its sources and GNU ld.
+    /// Builds firmware: the rustup targets of [`ARM_TARGETS`], or Debian's Rust with its sources and GNU ld.
     ArmToolchain,
     /// `qemu-system-arm`.
     Qemu,
@@ -20,22 +20,17 @@ pub enum Tool {
     PythonEnvironment,
 }
 
+/// Targets of the firmware: Cortex-M0 and M0+; M3; M4 and M7; M33 and M55.
+const ARM_TARGETS: [&str; 4] =
+    ["thumbv6m-none-eabi", "thumbv7m-none-eabi", "thumbv7em-none-eabihf", "thumbv8m.main-none-eabihf"];
+
 /// Makes sure that `tool` can be used.
 ///
 /// # Errors
 /// What is missing, and the command that installs it.
 pub fn provide(tool: Tool, root: &Path) -> Result<(), String> {
     match tool {
-        Tool::ArmToolchain if has_rustup_target("thumbv7em-none-eabihf") => Ok(()),
-        Tool::ArmToolchain => {
-            if debian_rust_source() && runs("arm-none-eabi-ld", "--version") {
-                return Ok(());
-            }
-            install(
-                &["rustc-web", "cargo-web", "rust-web-src", "gcc-arm-none-eabi"],
-                "or, with rustup: rustup target add thumbv7em-none-eabihf",
-            )
-        }
+        Tool::ArmToolchain => arm_toolchain(),
         Tool::Aarch64Toolchain => aarch64_toolchain(),
         Tool::QemuUser if runs("qemu-aarch64", "--version") => Ok(()),
         Tool::QemuUser => install(&["qemu-user"], "or QEMU 7.2 or newer from https://www.qemu.org, with plugins"),
@@ -53,6 +48,25 @@ pub fn environment(root: &Path) -> Vec<(&'static str, PathBuf)> {
 /// Where the Python environment of the tests lies.
 pub fn venv(root: &Path) -> PathBuf {
     std::env::var_os("INTACT_VENV").map_or_else(|| root.join("target/venv"), PathBuf::from)
+}
+
+/// Rustup's targets where there is rustup, else Debian's Rust.
+fn arm_toolchain() -> Result<(), String> {
+    let missing: Vec<&str> = ARM_TARGETS.into_iter().filter(|target| !has_rustup_target(target)).collect();
+    if missing.is_empty() || debian_rust_source() && runs("arm-none-eabi-ld", "--version") {
+        return Ok(());
+    }
+    let command = [&["target", "add"], &missing[..]].concat();
+    if runs("rustup", "--version") {
+        println!("validate: rustup {}", command.join(" "));
+        if Command::new("rustup").args(&command).stdout(Stdio::null()).status().is_ok_and(|s| s.success()) {
+            return Ok(());
+        }
+    }
+    install(
+        &["rustc-web", "cargo-web", "rust-web-src", "gcc-arm-none-eabi"],
+        &format!("or, with rustup: rustup {}", command.join(" ")),
+    )
 }
 
 fn runs(program: &str, argument: &str) -> bool {
