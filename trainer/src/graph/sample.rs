@@ -13,6 +13,7 @@ use super::space::{Caps, NormFree, Rules, Space, Split, Switches, Widths};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Changes whenever the rules give other networks than before. Where the cap of the arena binds, so does the exporter's
 /// planner.
@@ -233,8 +234,18 @@ impl Sampler {
             progress(nets.len());
             Ok((nets, tally))
         };
+        // Which error is told must not depend on which thread was first: nothing behind the first is drawn, all before it is.
+        let failed = AtomicUsize::new(usize::MAX);
+        let unless_failed = |first: usize| {
+            (first < failed.load(Ordering::Relaxed)).then(|| {
+                chunk(first).inspect_err(|_| {
+                    failed.fetch_min(first, Ordering::Relaxed);
+                })
+            })
+        };
         let starts: Vec<usize> = (0..count).step_by(CHUNK).collect();
-        let chunks: Vec<_> = starts.into_par_iter().map(chunk).collect::<Result<_, SampleError>>()?;
+        let chunks: Vec<_> = starts.into_par_iter().map(unless_failed).collect();
+        let chunks: Vec<_> = chunks.into_iter().flatten().collect::<Result<_, SampleError>>()?;
         let tally = chunks.iter().fold(Tally::default(), |sum, (_, tally)| sum.plus(*tally));
         let records = chunks.into_iter().flat_map(|(nets, _)| nets);
         Ok((GraphSet::new(self.request, records), tally))
