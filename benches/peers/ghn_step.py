@@ -297,6 +297,7 @@ class Step:
     def __init__(self, folder, ghn):
         step = json.loads((folder / "step.json").read_text())
         self.expected = step["loss"], step["gradient_norm"]
+        self.quantized = step["weight_bits"] > 0
         self.p = load(ghn)
         self.hypernetwork = Hypernetwork(step, self.p)
         self.nets = [Network(net, step["weight_bits"], step["activation_bits"]) for net in step["nets"]]
@@ -320,7 +321,9 @@ class Step:
         norm = sum(float((v.grad.double() ** 2).sum()) for v in self.p.values() if v.grad is not None) ** 0.5
         found = loss, norm
         print(f"loss and gradient: PyTorch {loss:.6f} {norm:.6f}, ours {self.expected[0]:.6f} {self.expected[1]:.6f}")
-        return all(abs(a - b) <= 2e-2 * abs(b) for a, b in zip(found, self.expected))
+        # A last bit decides which way a value is rounded, and few bits make much of it.
+        tolerance = 5e-2 if self.quantized else 1e-4
+        return all(abs(a - b) <= tolerance * abs(b) for a, b in zip(found, self.expected))
 
 
 def main():
