@@ -42,6 +42,16 @@ impl Net {
         self.push(Op::Conv2d(Conv2d { weight, bias, out_channels, window, groups, integers: None }), &[x])
     }
 
+    /// Two convolutions of 3 x 3, added to what they read, or to a convolution of one pixel of it where the stride is not 1.
+    fn residual(&mut self, x: TensorId, channels: usize, stride: usize) -> TensorId {
+        let first = self.conv(x, channels, 1, Self::three(stride));
+        let second = self.linear(first, channels, 1, Self::three(1));
+        let point = Window { stride: [stride; 2], ..Window::square(1, 1, 0) };
+        let shortcut = if stride == 1 { x } else { self.linear(x, channels, 1, point) };
+        let sum = self.push(Op::Add, &[second, shortcut]);
+        self.push(Op::RELU, &[sum])
+    }
+
     fn classifier(mut self, x: TensorId, out_features: usize) -> Network {
         let mean = self.push(Op::GlobalAveragePool, &[x]);
         let channels = self.network.tensors[mean].shape.len();
@@ -63,12 +73,7 @@ pub fn resnet8() -> Network {
     let mut net = Net::new("resnet8", Shape::new(3, 32, 32));
     let mut x = net.conv(0, 16, 1, Net::three(1));
     for (channels, stride) in [(16, 1), (32, 2), (64, 2)] {
-        let first = net.conv(x, channels, 1, Net::three(stride));
-        let second = net.linear(first, channels, 1, Net::three(1));
-        let point = Window { stride: [stride; 2], ..Window::square(1, 1, 0) };
-        let shortcut = if stride == 1 { x } else { net.linear(x, channels, 1, point) };
-        let sum = net.push(Op::Add, &[second, shortcut]);
-        x = net.push(Op::RELU, &[sum]);
+        x = net.residual(x, channels, stride);
     }
     net.classifier(x, 10)
 }
@@ -106,12 +111,7 @@ pub fn resnet20() -> Network {
     for channels in [16, 32, 64] {
         for block in 0..3 {
             let stride = if channels > 16 && block == 0 { 2 } else { 1 };
-            let first = net.conv(x, channels, 1, Net::three(stride));
-            let second = net.linear(first, channels, 1, Net::three(1));
-            let point = Window { stride: [stride; 2], ..Window::square(1, 1, 0) };
-            let shortcut = if stride == 1 { x } else { net.linear(x, channels, 1, point) };
-            let sum = net.push(Op::Add, &[second, shortcut]);
-            x = net.push(Op::RELU, &[sum]);
+            x = net.residual(x, channels, stride);
         }
     }
     net.classifier(x, 10)

@@ -154,7 +154,7 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
                 given.iter_mut().zip(&shares).for_each(|(d, share)| *d *= share);
             } else {
                 g.fill(x, frame);
-                // The maxima themselves are not needed: `dx` is large enough to hold them for now.
+                // Only the taps of the maxima are needed; `dx`, not written yet, has room for the maxima themselves.
                 maxima(frame, g, &mut dx[..oh * ow], tap);
             }
             frame.clear();
