@@ -4,7 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 use crate::kernels::simd::{amx::Amx, avx2::Avx2, avx512vnni::Avx512Vnni};
 #[cfg(target_arch = "aarch64")]
-use crate::kernels::simd::{dotprod::DotProd, neon::Neon};
+use crate::kernels::simd::{dotprod::DotProd, i8mm::I8mm, neon::Neon};
 use crate::kernels::{
     Kernels,
     simd::{Kernel, Layout, Simd, packed::Packed},
@@ -29,11 +29,13 @@ enum Set {
     Neon(Neon),
     #[cfg(target_arch = "aarch64")]
     DotProd(DotProd),
+    #[cfg(target_arch = "aarch64")]
+    I8mm(I8mm),
 }
 
 impl Isa {
     /// Names of all instruction sets there are kernels for, on any machine.
-    pub const NAMES: [&'static str; 6] = ["packed", "avx2", "avx512vnni", "amx", "neon", "dotprod"];
+    pub const NAMES: [&'static str; 7] = ["packed", "avx2", "avx512vnni", "amx", "neon", "dotprod", "i8mm"];
 
     /// The instruction sets of this machine, the slowest first.
     pub fn all() -> Vec<Self> {
@@ -41,7 +43,8 @@ impl Isa {
         let detected =
             [Avx2::detect().map(Set::Avx2), Avx512Vnni::detect().map(Set::Avx512Vnni), Amx::detect().map(Set::Amx)];
         #[cfg(target_arch = "aarch64")]
-        let detected = [Neon::detect().map(Set::Neon), DotProd::detect().map(Set::DotProd)];
+        let detected =
+            [Neon::detect().map(Set::Neon), DotProd::detect().map(Set::DotProd), I8mm::detect().map(Set::I8mm)];
         #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let detected: [Option<Set>; 0] = [];
         std::iter::once(Set::Packed(Packed)).chain(detected.into_iter().flatten()).map(Self).collect()
@@ -61,6 +64,8 @@ impl Isa {
             Set::Neon(_) => Self::NAMES[4],
             #[cfg(target_arch = "aarch64")]
             Set::DotProd(_) => Self::NAMES[5],
+            #[cfg(target_arch = "aarch64")]
+            Set::I8mm(_) => Self::NAMES[6],
         }
     }
 
@@ -77,6 +82,8 @@ impl Isa {
             Set::Neon(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "aarch64")]
             Set::DotProd(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Set::I8mm(simd) => simd.vectorize(kernel),
         }
     }
 

@@ -65,7 +65,7 @@ impl Step {
                     return Self::Conv(isa, Packed::Neon(packed));
                 }
                 let packed = if conv.depthwise {
-                    Packed::Depthwise(simd_depthwise::Packed::new(layout.form, &conv, &x, [y[0], y[1]]))
+                    Packed::Depthwise(simd_depthwise::Packed::new(layout.form.own(), &conv, &x, [y[0], y[1]]))
                 } else {
                     Packed::Conv(simd::Packed::new(layout, &conv, &x, y))
                 };

@@ -1,6 +1,7 @@
-//! The kernels of a Raspberry Pi under QEMU's user mode: Cortex-A53 (Zero 2, 3), A72 (4), A76 (5). Instructions of an inference
-//! may grow by 1 % over what `ratchet.json` records; every executor of every core gives the integers of this machine's. A
-//! machine without a cross compiler or `qemu-aarch64` fails, with what is missing: `cargo validate` installs it.
+//! The kernels of a Raspberry Pi under QEMU's user mode: Cortex-A53 (Zero 2, 3), A72 (4), A76 (5), and those of later 64-bit
+//! Arm cores on `max`, which has all that QEMU knows. Instructions of an inference may grow by 1 % over what `ratchet.json`
+//! records; every executor of every core gives the integers of this machine's. A machine without a cross compiler or
+//! `qemu-aarch64` fails, with what is missing: `cargo validate` installs it.
 
 use exporter::network::Network;
 use exporter::pipeline::{Options, quantize_network};
@@ -15,14 +16,15 @@ use std::sync::OnceLock;
 const RATCHET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/raspberry_pi/ratchet.json");
 
 /// Cores, and the executors each must have, the slowest first.
-const CORES: [(&str, &[&str]); 3] = [
+const CORES: [(&str, &[&str]); 4] = [
     ("cortex-a53", &["reference", "packed", "portable", "neon"]),
     ("cortex-a72", &["reference", "packed", "portable", "neon"]),
     ("cortex-a76", &["reference", "packed", "portable", "neon", "dotprod"]),
+    ("max", &["reference", "packed", "portable", "neon", "dotprod", "i8mm"]),
 ];
 
-/// The fastest executors of a Pi 4 and a Pi 5.
-const FASTEST: [(&str, &str); 2] = [("cortex-a72", "neon"), ("cortex-a76", "dotprod")];
+/// The fastest executors of a Pi 4, of a Pi 5, and of a core with matrix products of bytes.
+const FASTEST: [(&str, &str); 3] = [("cortex-a72", "neon"), ("cortex-a76", "dotprod"), ("max", "i8mm")];
 
 fn done(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; `cargo validate` installs it"));

@@ -45,7 +45,7 @@ impl Packed {
         // As few groups of rows as there can be, of one size.
         let tiled =
             layout.max_group > 1 && out_w >= TILED[0] && rows * kernel_h * (kernel_w / taps_in_piece) >= TILED[1];
-        let group = if tiled { rows.div_ceil(rows.div_ceil(layout.max_group)) } else { 1 };
+        let group = if tiled { rows.div_ceil(rows.div_ceil(layout.max_group)) } else { form.unit() };
         let whole_runs = len.is_multiple_of(group * form.row_elements());
         let stage = Stage::new(form, x, window, [out_h, out_w], whole_runs);
         let element = form.element_bytes();

@@ -136,20 +136,18 @@ impl Packed {
             &staged[(top + r * self.rows[0]) * len..][..len]
         };
         let rows = [row(0), row(1), row(2), row(3)];
-        let mut start = 0;
-        while start + CHUNK <= len {
-            simd.interleave(
-                [chunk(rows[0], start), chunk(rows[1], start), chunk(rows[2], start), chunk(rows[3], start)],
-                &mut line[start / element..][..CHUNK / element],
-            );
-            // The last chunk begins before the one before it ends where it must: both are the same.
-            start = if start + CHUNK == len { len } else { (start + CHUNK).min(len - CHUNK) };
+        simd.interleave(rows.map(|row| row.as_chunks().0), line);
+        if len > CHUNK && !len.is_multiple_of(CHUNK) {
+            // The last chunk begins before the one before it ends: both write the same.
+            let (start, last) = (len - CHUNK, |i: usize| rows[i].last_chunk().expect("a whole chunk"));
+            let line = &mut line[start / element..][..CHUNK / element];
+            simd.interleave_chunk([last(0), last(1), last(2), last(3)], line);
         }
         if len < CHUNK {
             let mut padded = [[0; CHUNK]; 4];
             padded.iter_mut().zip(rows).for_each(|(padded, row)| padded[..len].copy_from_slice(row));
             let mut whole = [[0; 4]; CHUNK];
-            simd.interleave(padded.each_ref(), &mut whole[..CHUNK / element]);
+            simd.interleave_chunk(padded.each_ref(), &mut whole[..CHUNK / element]);
             line[..len / element].copy_from_slice(&whole[..len / element]);
         }
     }
@@ -157,8 +155,3 @@ impl Packed {
 
 /// Bytes of a row that are interleaved at once.
 const CHUNK: usize = 64;
-
-#[inline(always)]
-fn chunk(row: &[u8], start: usize) -> &[u8; CHUNK] {
-    row[start..].first_chunk().expect("a whole chunk")
-}

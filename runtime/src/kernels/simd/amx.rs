@@ -244,8 +244,8 @@ impl Simd for Amx {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
-        self.0.interleave(rows, line);
+    fn interleave_chunk(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+        self.0.interleave_chunk(rows, line);
     }
 
     #[inline(always)]

@@ -68,7 +68,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn interleave(self, [a, b, ..]: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+    fn interleave_chunk(self, [a, b, ..]: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         let line: &mut [u8; 128] = line.as_flattened_mut().as_mut_array().expect("32 elements");
         let line: *mut __m256i = line.as_mut_ptr().cast();
         // SAFETY: the core has AVX2; twice 64 bytes are written to an array of 128.

@@ -70,7 +70,7 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+    fn interleave_chunk(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         let line = line.as_flattened_mut().as_mut_array().expect("64 elements");
         // SAFETY: the core has AVX-512.
         unsafe { interleave(rows, line) }

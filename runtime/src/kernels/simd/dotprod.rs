@@ -3,8 +3,9 @@
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
 use super::{
-    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd,
+    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, dotprod_four as four,
     neon::{Neon, Sums, load, load_first},
+    tile::{self, Runs, Taps},
 };
 use core::arch::{aarch64::*, asm};
 
@@ -51,7 +52,7 @@ impl Simd for DotProd {
     }
 
     #[inline(always)]
-    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const P: usize, const N: usize>(
         self,
         sums: &mut [[Sums; N]; P],
         x: [*const u8; P],
@@ -78,13 +79,52 @@ impl Simd for DotProd {
     }
 
     #[inline(always)]
+    unsafe fn shared<const P: usize, const N: usize>(
+        self,
+        x: [*const u8; P],
+        runs: &Runs,
+        weights: *const [Row; N],
+        bias: &[[i32; LANES]; N],
+    ) -> [[Sums; N]; P] {
+        // SAFETY: the core has dot products; the caller has seen to the memory.
+        unsafe {
+            match x.as_array::<4>() {
+                Some(&x) if N == 1 => {
+                    let sums = four::shared(x, runs, weights.cast(), &bias[0]);
+                    core::array::from_fn(|p| [sums[p]; N])
+                }
+                _ => tile::shared(self, x, runs, weights, bias),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn own<const P: usize>(self, x: [*const [u8; 4]; P], taps: &Taps, bias: &[i32; LANES]) -> [Sums; P] {
+        // SAFETY: the core has dot products; the caller has seen to the memory.
+        unsafe {
+            match x.as_array::<4>() {
+                Some(x) => {
+                    let sums = four::own(x.map(|x| x.add(taps.first()).cast()), taps, bias);
+                    core::array::from_fn(|p| sums[p])
+                }
+                None => tile::own(self, x, taps, bias),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn requantize<const FULL: bool>(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         self.0.requantize::<FULL>(sums, multipliers, ends)
     }
 
     #[inline(always)]
-    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
-        self.0.interleave(rows, line);
+    fn interleave_chunk(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+        self.0.interleave_chunk(rows, line);
+    }
+
+    #[inline(always)]
+    fn interleave(self, rows: [&[[u8; 64]]; 4], line: &mut [[u8; 4]]) {
+        four::interleave(self.0, rows, line);
     }
 
     #[inline(always)]

@@ -17,6 +17,14 @@ pub(crate) mod avx512vnni;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod dotprod;
 #[cfg(target_arch = "aarch64")]
+mod dotprod_four;
+#[cfg(target_arch = "aarch64")]
+mod four;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod i8mm_four;
+#[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_four;
@@ -26,6 +34,7 @@ pub(crate) mod stage;
 pub(crate) mod tile;
 
 use super::add::simd::{CHUNK, Constants};
+use tile::{Runs, Taps};
 
 /// Output channels that are worked on together.
 pub(crate) const LANES: usize = 16;
@@ -39,8 +48,10 @@ pub(crate) struct Row(pub(crate) [u8; 64]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Inputs as u8, weights as i8: four to a row, channel by channel.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "for VNNI"))]
     Bytes,
+    /// The same in pairs of rows: eight to a pair, channel by channel.
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "for matrix products of NEON"))]
+    Eights,
     /// Inputs as i8, weights as i8 but -128: four to a row, channel by channel.
     #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "x86 has no such product"))]
     Signed,
@@ -55,14 +66,24 @@ impl Form {
     /// Bytes of an element of input.
     pub(crate) const fn element_bytes(self) -> usize {
         match self {
-            Self::Bytes | Self::Signed | Self::Pairs => 1,
+            Self::Bytes | Self::Eights | Self::Signed | Self::Pairs => 1,
             Self::Words => 2,
         }
     }
 
     /// Whether rows are multiplied in groups ([`tile::Runs`]).
     pub(crate) const fn in_groups(self) -> bool {
-        self.is_signed()
+        matches!(self, Self::Eights | Self::Signed | Self::Pairs)
+    }
+
+    /// Rows that only stand together.
+    pub(crate) const fn unit(self) -> usize {
+        if matches!(self, Self::Eights) { 2 } else { 1 }
+    }
+
+    /// That of rows which each channel multiplies with inputs of its own: they stand alone.
+    pub(crate) const fn own(self) -> Self {
+        if matches!(self, Self::Eights) { Self::Bytes } else { self }
     }
 
     /// Whether sums of 16 bits may hold the products of two rows ([`tile::Runs`]).
@@ -75,10 +96,10 @@ impl Form {
         matches!(self, Self::Signed | Self::Pairs)
     }
 
-    /// Where element `i` of a channel lies in a row.
+    /// Where element `i` of a channel lies in a row, before rows of [`Self::Eights`] are paired ([`tile::Runs`]).
     pub(crate) const fn place(self, lane: usize, i: usize) -> usize {
         match self {
-            Self::Bytes | Self::Signed => 4 * lane + i,
+            Self::Bytes | Self::Eights | Self::Signed => 4 * lane + i,
             Self::Pairs => i / 2 * 32 + 2 * lane + i % 2,
             Self::Words => 4 * lane + 2 * i,
         }
@@ -184,14 +205,13 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `acc[k] + sum x[i] * weights[k][i]`, wrapping: the same input for all channels.
     fn dot(self, acc: Self::Lanes, x: [u8; 4], weights: &Row) -> Self::Lanes;
 
-    /// Adds `x[p][i] * weights[n][k][i]` to `sums[p][n][k]`, of `R` rows: 4, 2 or 1. `CHAINED` says that a sum of 16 bits holds
-    /// the products of two rows ([`tile::is_chain`]).
+    /// Adds `x[p][i] * weights[n][k][i]` to `sums[p][n][k]`, of `R` rows: 4, 2 or 1.
     ///
     /// # Safety
     /// Four bytes for each row can be read from each `x` on.
     #[inline(always)]
     #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
-    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const P: usize, const N: usize>(
         self,
         sums: &mut [[Self::Lanes; N]; P],
         x: [*const u8; P],
@@ -210,6 +230,34 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// `acc[k] + sum x[k][i] * weights[k][i]`, wrapping: each channel has its own input.
     fn dot_each(self, acc: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes;
+
+    /// `sums[p][n] = bias[n] + sum x[p] * weights[n]`, over the inputs that `runs` names.
+    ///
+    /// # Safety
+    /// They can be read from each `x` on, and as many rows of weights as `runs` has.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
+    unsafe fn shared<const P: usize, const N: usize>(
+        self,
+        x: [*const u8; P],
+        runs: &Runs,
+        weights: *const [Row; N],
+        bias: &[[i32; LANES]; N],
+    ) -> [[Self::Lanes; N]; P] {
+        // SAFETY: the caller has seen to it.
+        unsafe { tile::shared(self, x, runs, weights, bias) }
+    }
+
+    /// `sums[p][k] = bias[k] + sum x[p][k] * weights[k]`: each channel has its own inputs, those of a tap side by side.
+    ///
+    /// # Safety
+    /// [`LANES`] elements can be read at each tap's offset behind each `x`.
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
+    unsafe fn own<const P: usize>(self, x: [*const [u8; 4]; P], taps: &Taps, bias: &[i32; LANES]) -> [Self::Lanes; P] {
+        // SAFETY: the caller has seen to it.
+        unsafe { tile::own(self, x, taps, bias) }
+    }
 
     /// Whether requantization without a clamp other than the limits of u8 is worth code of its own.
     const FULL_PAYS: bool = false;
@@ -238,7 +286,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     ///
     /// # Panics
     /// When `line` has other than as many elements.
-    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]);
+    fn interleave_chunk(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]);
+
+    /// [`Self::interleave_chunk`] of chunk after chunk.
+    ///
+    /// # Panics
+    /// When `line` has fewer elements, or rows fewer chunks than the first one.
+    #[inline(always)]
+    fn interleave(self, [a, b, c, d]: [&[[u8; 64]]; 4], line: &mut [[u8; 4]]) {
+        for (i, (a, line)) in a.iter().zip(line.chunks_exact_mut(64 / Self::FORM.element_bytes())).enumerate() {
+            self.interleave_chunk([a, &b[i], &c[i], &d[i]], line);
+        }
+    }
 
     /// The sums of an Add.
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK];

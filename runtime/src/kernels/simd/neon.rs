@@ -2,7 +2,10 @@
 //! products of bytes within 16 bits, twice at least since no weight is -128; `sadalp` adds pairs of them to 32-bit sums.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, neon_four as four};
+use super::{
+    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, neon_four as four,
+    tile::{self, Runs},
+};
 use crate::kernels::add::simd::LOW_BITS;
 use core::arch::{aarch64::*, asm};
 
@@ -76,7 +79,7 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    unsafe fn dot_group<const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
+    unsafe fn dot_group<const R: usize, const P: usize, const N: usize>(
         self,
         sums: &mut [[Sums; N]; P],
         x: [*const u8; P],
@@ -84,23 +87,6 @@ impl Simd for Neon {
     ) {
         // SAFETY: the core has NEON; the caller has seen to it that four bytes for each row can be read.
         unsafe {
-            if N == 1
-                && let ([first, second, third, fourth], Some(x)) = (sums.as_flattened_mut(), x.first_chunk())
-            {
-                let weights = weights.as_ptr().cast();
-                return match (R, CHAINED) {
-                    (4, true) => {
-                        four::chained([first, second, third, fourth], *x, weights);
-                        four::chained([first, second, third, fourth], x.map(|x| x.add(8)), weights.add(2));
-                    }
-                    (4, false) => {
-                        four::pairs([first, second, third, fourth], *x, weights);
-                        four::pairs([first, second, third, fourth], x.map(|x| x.add(8)), weights.add(2));
-                    }
-                    (2, _) => four::pairs([first, second, third, fourth], *x, weights),
-                    _ => four::pair([first, second, third, fourth], *x, weights),
-                };
-            }
             let x: [int16x8_t; P] = x.map(|x| vreinterpretq_s16_u8(load_first::<R>(x)));
             dot_row::<0, 1, P, N>(sums, x, &weights[0]);
             if R > 1 {
@@ -132,13 +118,33 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn shared<const P: usize, const N: usize>(
+        self,
+        x: [*const u8; P],
+        runs: &Runs,
+        weights: *const [Row; N],
+        bias: &[[i32; LANES]; N],
+    ) -> [[Sums; N]; P] {
+        // SAFETY: the core has NEON; the caller has seen to the memory.
+        unsafe {
+            match x.as_array::<4>() {
+                Some(&x) if N == 1 => {
+                    let sums = four::shared(x, runs, weights.cast(), &bias[0]);
+                    core::array::from_fn(|p| [sums[p]; N])
+                }
+                _ => tile::shared(self, x, runs, weights, bias),
+            }
+        }
+    }
+
+    #[inline(always)]
     fn requantize<const FULL: bool>(self, sums: Sums, multipliers: &[f32; LANES], ends: Ends) -> [u8; LANES] {
         // SAFETY: the core has NEON.
         unsafe { requantize::<FULL>(sums, multipliers, ends) }
     }
 
     #[inline(always)]
-    fn interleave(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+    fn interleave_chunk(self, rows: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         let line = line.as_flattened_mut().as_mut_array().expect("64 elements");
         // SAFETY: the core has NEON.
         unsafe { interleave(rows, line) }

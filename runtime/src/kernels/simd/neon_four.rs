@@ -1,212 +1,154 @@
-//! The products of four pixels with plain NEON, as assembly: compilers move these instructions apart until 32 registers are not
-//! enough. Enters: the sums of four pixels, the inputs, rows of weights of the form `Pairs`. Leaves: the sums.
+//! The products of four pixels with plain NEON, as assembly ([`super::four`]). Enters: inputs, rows of weights of the form `Pairs`, a
+//! bias. Leaves: the sums.
 //!
 //! A row takes 14 instructions a pixel: its two pairs of inputs are spread over a register each, and multiplied with the first
-//! two and the other two bytes of each channel, `smull` and then `smlal` to the same 16 bits; `sadalp` adds those in pairs.
+//! two and the other two bytes of each channel, `smull` and then `smlal` to the same 16 bits; `sadalp` adds those in pairs. Two
+//! rows that are a chain ([`super::tile`]) are added within 16 bits: 12 instructions a pixel for each.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read")]
 
-use super::{Row, neon::Sums};
-use core::arch::asm;
+use super::{
+    LANES, Row,
+    four::{bias, four_sums, input, inputs, repeat},
+    neon::Sums,
+    tile::Runs,
+};
+use core::arch::aarch64::vdupq_n_s32;
 
-/// Spreads pair `i` of the inputs of a pixel over a register.
+/// Four registers of weights.
+macro_rules! weights {
+    ($first:literal, $last:literal) => {
+        concat!("ld1 {{v", $first, ".16b-v", $last, ".16b}}, [{weights}], #64\n")
+    };
+}
+
+/// Spreads pair `$i` of a pixel's inputs over a register.
 macro_rules! spread {
-    ($to:literal, $pixel:literal, $i:literal) => {
-        concat!("dup {", $to, ":v}.8h, {x", $pixel, ":v}.h[", $i, "]\n")
+    ($to:literal, $x:literal, $i:literal) => {
+        concat!("dup v", $to, ".8h, v", $x, ".h[", $i, "]\n")
     };
 }
 
-/// Begins the products of 16 channels with `{s:v}`, whose register becomes the last of theirs.
+/// `smull` or `smlal` of eight channels into `$low`, and of the next eight into `$high`.
+macro_rules! products {
+    ($multiply:literal, $low:literal, $high:literal, $x:literal, $weights:literal) => {
+        concat!(
+            concat!($multiply, " v", $low, ".8h, v", $x, ".8b, v", $weights, ".8b\n"),
+            concat!($multiply, "2 v", $high, ".8h, v", $x, ".16b, v", $weights, ".16b\n"),
+        )
+    };
+}
+
+/// Begins the products of 16 channels with pair `$i`: in `v26`, `v27`, `v28`, and `v24`, over which it was spread.
 macro_rules! begin {
-    ($first:literal, $second:literal) => {
+    ($x:literal, $i:literal, $first:literal, $second:literal) => {
         concat!(
-            "smull {t0:v}.8h, {s:v}.8b, {",
-            $first,
-            ":v}.8b\n",
-            "smull2 {t1:v}.8h, {s:v}.16b, {",
-            $first,
-            ":v}.16b\n",
-            "smull {t2:v}.8h, {s:v}.8b, {",
-            $second,
-            ":v}.8b\n",
-            "smull2 {s:v}.8h, {s:v}.16b, {",
-            $second,
-            ":v}.16b\n",
+            spread!("24", $x, $i),
+            products!("smull", "26", "27", "24", $first),
+            products!("smull", "28", "24", "24", $second),
         )
     };
 }
 
-/// Adds those with `{u:v}`.
+/// Adds those with pair `$i`.
 macro_rules! go_on {
-    ($first:literal, $second:literal) => {
+    ($x:literal, $i:literal, $first:literal, $second:literal) => {
         concat!(
-            "smlal {t0:v}.8h, {u:v}.8b, {",
-            $first,
-            ":v}.8b\n",
-            "smlal2 {t1:v}.8h, {u:v}.16b, {",
-            $first,
-            ":v}.16b\n",
-            "smlal {t2:v}.8h, {u:v}.8b, {",
-            $second,
-            ":v}.8b\n",
-            "smlal2 {s:v}.8h, {u:v}.16b, {",
-            $second,
-            ":v}.16b\n",
+            spread!("25", $x, $i),
+            products!("smlal", "26", "27", "25", $first),
+            products!("smlal", "28", "24", "25", $second),
         )
+    };
+}
+
+/// Adds the products in `$from` in pairs.
+macro_rules! add {
+    ($sums:literal, $from:literal) => {
+        concat!("sadalp v", $sums, ".4s, v", $from, ".8h\n")
     };
 }
 
 /// Adds the products to the sums of a pixel.
 macro_rules! finish {
-    ($pixel:literal) => {
-        concat!(
-            "sadalp {a",
-            $pixel,
-            ":v}.4s, {t0:v}.8h\n",
-            "sadalp {b",
-            $pixel,
-            ":v}.4s, {t1:v}.8h\n",
-            "sadalp {c",
-            $pixel,
-            ":v}.4s, {t2:v}.8h\n",
-            "sadalp {d",
-            $pixel,
-            ":v}.4s, {s:v}.8h\n",
-        )
+    ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        concat!(add!($a, "26"), add!($b, "27"), add!($c, "28"), add!($d, "24"))
     };
 }
 
-/// A row for a pixel: pairs `i` and `j` of its inputs, weights in `w0` to `w3`.
+/// The next row, with pairs `$i` and `$j` of each pixel's inputs.
 macro_rules! row {
-    ($pixel:literal, $i:literal, $j:literal) => {
+    ($i:literal, $j:literal) => {
         concat!(
-            spread!("s", $pixel, $i),
-            spread!("u", $pixel, $j),
-            begin!("w0", "w1"),
-            go_on!("w2", "w3"),
-            finish!($pixel)
+            weights!("16", "19"),
+            begin!("20", $i, "16", "17"),
+            go_on!("20", $j, "18", "19"),
+            finish!("0", "1", "2", "3"),
+            begin!("21", $i, "16", "17"),
+            go_on!("21", $j, "18", "19"),
+            finish!("4", "5", "6", "7"),
+            begin!("22", $i, "16", "17"),
+            go_on!("22", $j, "18", "19"),
+            finish!("8", "9", "10", "11"),
+            begin!("23", $i, "16", "17"),
+            go_on!("23", $j, "18", "19"),
+            finish!("12", "13", "14", "15"),
         )
     };
 }
 
-/// A row for four pixels, weights from `$offset` on.
-macro_rules! rows {
-    ($offset:literal, $next:literal, $i:literal, $j:literal) => {
-        concat!(
-            "ldp {w0:q}, {w1:q}, [{weights}, #",
-            $offset,
-            "]\n",
-            "ldp {w2:q}, {w3:q}, [{weights}, #",
-            $next,
-            "]\n",
-            row!("0", $i, $j),
-            row!("1", $i, $j),
-            row!("2", $i, $j),
-            row!("3", $i, $j),
-        )
-    };
-}
-
-/// Two rows for a pixel, its inputs read here, weights in `w0` to `w7`: one sum of 16 bits for both.
+/// Two rows that are a chain, for a pixel, whose inputs are read here: all pairs of them.
 macro_rules! chain {
-    ($pixel:literal) => {
+    ($pixel:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
         concat!(
-            "ldr {x0:d}, [{p",
-            $pixel,
-            "}]\n",
-            spread!("s", "0", "0"),
-            spread!("u", "0", "1"),
-            begin!("w0", "w1"),
-            go_on!("w2", "w3"),
-            spread!("u", "0", "2"),
-            go_on!("w4", "w5"),
-            spread!("u", "0", "3"),
-            go_on!("w6", "w7"),
-            finish!($pixel),
+            input!("d29", $pixel),
+            begin!("29", "0", "16", "17"),
+            go_on!("29", "1", "18", "19"),
+            go_on!("29", "2", "20", "21"),
+            go_on!("29", "3", "22", "23"),
+            finish!($a, $b, $c, $d),
         )
     };
 }
 
-/// Runs `$template` on four pixels' sums, with further operands.
-macro_rules! on_four {
-    ($template:expr, $sums:ident, $x:ident, $weights:ident, $($operands:tt)*) => {{
-        let [
-            [a0, b0, c0, d0],
-            [a1, b1, c1, d1],
-            [a2, b2, c2, d2],
-            [a3, b3, c3, d3],
-        ] = $sums;
-        let [p0, p1, p2, p3] = $x;
-        asm!(
-            $template,
-            a0 = inout(vreg) *a0, b0 = inout(vreg) *b0, c0 = inout(vreg) *c0, d0 = inout(vreg) *d0,
-            a1 = inout(vreg) *a1, b1 = inout(vreg) *b1, c1 = inout(vreg) *c1, d1 = inout(vreg) *d1,
-            a2 = inout(vreg) *a2, b2 = inout(vreg) *b2, c2 = inout(vreg) *c2, d2 = inout(vreg) *d2,
-            a3 = inout(vreg) *a3, b3 = inout(vreg) *b3, c3 = inout(vreg) *c3, d3 = inout(vreg) *d3,
-            p0 = in(reg) p0, p1 = in(reg) p1, p2 = in(reg) p2, p3 = in(reg) p3, weights = in(reg) $weights,
-            w0 = out(vreg) _, w1 = out(vreg) _, w2 = out(vreg) _, w3 = out(vreg) _,
-            s = out(vreg) _, u = out(vreg) _, t0 = out(vreg) _, t1 = out(vreg) _, t2 = out(vreg) _,
-            x0 = out(vreg) _, $($operands)*
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }};
+/// The next two rows, which are a chain, for four pixels.
+macro_rules! chains {
+    () => {
+        concat!(
+            weights!("16", "19"),
+            weights!("20", "23"),
+            chain!("x0", "0", "1", "2", "3"),
+            chain!("x1", "4", "5", "6", "7"),
+            chain!("x2", "8", "9", "10", "11"),
+            chain!("x3", "12", "13", "14", "15"),
+        )
+    };
 }
 
-/// One row.
+/// The sums of four pixels that share weights.
 ///
 /// # Safety
-/// Four bytes can be read of each `x`, and a row of weights.
+/// The inputs of all groups can be read from each `x` on, and as many rows of weights.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn pair(sums: [&mut Sums; 4], x: [*const u8; 4], weights: *const Row) {
-    // SAFETY: the core has NEON, the caller has seen to the memory, and 2 * 128 * 127 is less than 2^15.
+pub(super) unsafe fn shared(x: [*const u8; 4], runs: &Runs, weights: *const Row, bias: &[i32; LANES]) -> [Sums; 4] {
+    let mut sums = [[vdupq_n_s32(0); 4]; 4];
+    let [chained, fours, twos, ones] = runs.counts();
+    // SAFETY: the core has NEON, and the caller has seen to the memory; offsets and counts are those of `runs`. 2 * 128 * 127 is
+    // less than 2^15, and so are the products of a chain.
     unsafe {
-        on_four!(
-            concat!(
-                "ldr {x0:s}, [{p0}]\nldr {x1:s}, [{p1}]\nldr {x2:s}, [{p2}]\nldr {x3:s}, [{p3}]\n",
-                rows!("0", "32", "0", "1"),
-            ),
-            sums, x, weights, x1 = out(vreg) _, x2 = out(vreg) _, x3 = out(vreg) _,
+        four_sums!(sums, bias, [
+            bias!(),
+            repeat!("0", "chained", "ldr {at}, [{offsets}], #8\n", chains!(), "add {at}, {at}, #8\n", chains!()),
+            repeat!("1", "fours", inputs!("q"), row!("0", "1"), row!("2", "3"), row!("4", "5"), row!("6", "7")),
+            repeat!("2", "twos", inputs!("d"), row!("0", "1"), row!("2", "3")),
+            repeat!("3", "ones", inputs!("s"), row!("0", "1")),
+        ],
+            x0 = in(reg) x[0], x1 = in(reg) x[1], x2 = in(reg) x[2], x3 = in(reg) x[3], at = out(reg) _,
+            offsets = inout(reg) runs.offsets().as_ptr() => _, weights = inout(reg) weights => _,
+            chained = inout(reg) chained => _, fours = inout(reg) fours => _, twos = inout(reg) twos => _,
+            ones = inout(reg) ones => _,
+            out("v16") _, out("v17") _, out("v18") _, out("v19") _, out("v20") _, out("v21") _, out("v22") _,
+            out("v23") _, out("v24") _, out("v25") _, out("v26") _, out("v27") _, out("v28") _, out("v29") _,
         );
     }
-}
-
-/// Two rows.
-///
-/// # Safety
-/// Eight bytes can be read of each `x`, and two rows of weights.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn pairs(sums: [&mut Sums; 4], x: [*const u8; 4], weights: *const Row) {
-    // SAFETY: the core has NEON, the caller has seen to the memory, and 2 * 128 * 127 is less than 2^15.
-    unsafe {
-        on_four!(
-            concat!(
-                "ldr {x0:d}, [{p0}]\nldr {x1:d}, [{p1}]\nldr {x2:d}, [{p2}]\nldr {x3:d}, [{p3}]\n",
-                rows!("0", "32", "0", "1"),
-                rows!("64", "96", "2", "3"),
-            ),
-            sums, x, weights, x1 = out(vreg) _, x2 = out(vreg) _, x3 = out(vreg) _,
-        );
-    }
-}
-
-/// Two rows whose products are added within 16 bits ([`super::tile`]): 12 instructions a pixel for each.
-///
-/// # Safety
-/// Eight bytes can be read of each `x`, and two rows of weights, which are a chain.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn chained(sums: [&mut Sums; 4], x: [*const u8; 4], weights: *const Row) {
-    // SAFETY: the core has NEON, and the caller has seen to the memory and to it that no sum leaves 16 bits.
-    unsafe {
-        on_four!(
-            concat!(
-                "ldp {w0:q}, {w1:q}, [{weights}]\nldp {w2:q}, {w3:q}, [{weights}, #32]\n",
-                "ldp {w4:q}, {w5:q}, [{weights}, #64]\nldp {w6:q}, {w7:q}, [{weights}, #96]\n",
-                chain!("0"), chain!("1"), chain!("2"), chain!("3"),
-            ),
-            sums, x, weights,
-            w4 = out(vreg) _, w5 = out(vreg) _, w6 = out(vreg) _, w7 = out(vreg) _,
-        );
-    }
+    sums
 }

@@ -62,7 +62,7 @@ impl Simd for Packed {
     }
 
     #[inline(always)]
-    fn interleave(self, [a, b, ..]: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
+    fn interleave_chunk(self, [a, b, ..]: [&[u8; 64]; 4], line: &mut [[u8; 4]]) {
         let (a, b) = (a.as_chunks::<2>().0, b.as_chunks::<2>().0);
         assert_eq!(line.len(), a.len());
         for (line, (&[a, b], &[c, d])) in line.iter_mut().zip(a.iter().zip(b)) {

@@ -118,22 +118,24 @@ impl Panel {
         let weight = |k: usize, i: usize| weights.get(k, row_len, i) - weights.zero_point(k);
         let mut layers: [(Vec<usize>, Vec<Row>); LAYERS] = Default::default();
         for piece in pieces {
-            for row in 0..piece.len.div_ceil(form.row_elements()).next_multiple_of(group) {
-                let start = row * form.row_elements();
-                let blocks: Vec<[Row; LAYERS]> = channels
-                    .clone()
-                    .step_by(LANES)
-                    .map(|first| {
+            let rows: Vec<Vec<[Row; LAYERS]>> = (0..piece.len.div_ceil(form.row_elements()).next_multiple_of(group))
+                .map(|row| {
+                    let start = row * form.row_elements();
+                    let block = |first: usize| {
                         pack(form, |lane, i| {
                             let inside = first + lane < channels.end && start + i < piece.len;
                             if inside { weight(first + lane, piece.first + start + i) } else { 0 }
                         })
-                    })
-                    .collect();
+                    };
+                    channels.clone().step_by(LANES).map(block).collect()
+                })
+                .collect();
+            for (unit, together) in rows.chunks(form.unit()).enumerate() {
                 for (i, (offsets, rows)) in layers.iter_mut().enumerate() {
-                    if i == 0 || blocks.iter().any(|layers| layers[i].0 != [0; 64]) {
-                        offsets.push(piece.offset + 4 * row);
-                        rows.extend(blocks.iter().map(|layers| layers[i]));
+                    if i == 0 || together.iter().flatten().any(|layers| layers[i].0 != [0; 64]) {
+                        let start = piece.offset + 4 * unit * form.unit();
+                        offsets.extend((0..together.len()).map(|row| start + 4 * row));
+                        rows.extend(together.iter().flatten().map(|layers| layers[i]));
                     }
                 }
             }

@@ -17,9 +17,9 @@ pub(crate) struct Runs {
     /// First of all.
     runs: Vec<Run>,
     /// Where groups of rows begin: of four that are chained, of four, two and one.
-    groups: [Vec<usize>; 4],
-    /// Whether there are groups of two or one.
-    has_rest: bool,
+    offsets: Vec<usize>,
+    /// How many there are of each kind.
+    counts: [usize; 4],
     /// End of the last byte that is read, behind the pixel's first one; no run ends later.
     reach: usize,
     rows: usize,
@@ -37,6 +37,17 @@ fn is_chain(rows: &[&Row; 2]) -> bool {
     })
 }
 
+/// Two rows, of some blocks each, as pairs: the eight weights of a channel side by side.
+fn pair_up(rows: &mut [Row]) {
+    let (first, second) = rows.split_at_mut(rows.len() / 2);
+    for (first, second) in first.iter_mut().zip(second) {
+        let [a, b] = [first.0, second.0];
+        let paired: Vec<u8> = a.chunks(4).zip(b.chunks(4)).flat_map(|(a, b)| [a, b]).flatten().copied().collect();
+        first.0.copy_from_slice(&paired[..64]);
+        second.0.copy_from_slice(&paired[64..]);
+    }
+}
+
 impl Runs {
     /// Puts `rows`, of `width` blocks each, in the order in which they are multiplied; `offsets` say where their inputs begin.
     pub(crate) fn arrange(form: Form, offsets: &[usize], rows: Vec<Row>, width: usize) -> (Self, Vec<Row>) {
@@ -51,7 +62,7 @@ impl Runs {
         if !form.in_groups() {
             return (all, rows);
         }
-        let mut grouped: [Vec<Row>; 4] = Default::default();
+        let mut grouped: [(Vec<usize>, Vec<Row>); 4] = Default::default();
         let mut rows = rows.as_slice();
         for run in std::mem::take(&mut all.runs) {
             let (mut offset, mut left) = (run.offset, run.rows);
@@ -65,18 +76,37 @@ impl Runs {
                 };
                 let group;
                 (group, rows) = rows.split_at(count * width);
+                debug_assert!(count.is_multiple_of(form.unit()));
                 let pairs = |block: usize| group[block..].iter().step_by(width).collect::<Vec<_>>();
                 let chained = form.has_chains()
                     && count == 4
                     && (0..width).all(|block| pairs(block).as_chunks().0.iter().all(is_chain));
                 let kind = if chained { 0 } else { GROUPS.iter().rposition(|&rows| rows == count).unwrap_or(1) };
-                all.groups[kind].push(offset);
-                grouped[kind].extend_from_slice(group);
+                grouped[kind].0.push(offset);
+                let at = grouped[kind].1.len();
+                grouped[kind].1.extend_from_slice(group);
+                if form == Form::Eights {
+                    grouped[kind].1[at..].chunks_exact_mut(2 * width).for_each(pair_up);
+                }
                 (offset, left) = (offset + 4 * count, left - count);
             }
         }
-        all.has_rest = all.groups[2..].iter().any(|offsets| !offsets.is_empty());
-        (all, grouped.concat())
+        all.counts = grouped.each_ref().map(|(offsets, _)| offsets.len());
+        let (offsets, rows): (Vec<_>, Vec<_>) = grouped.into_iter().unzip();
+        all.offsets = offsets.concat();
+        (all, rows.concat())
+    }
+
+    /// Where groups of rows begin, kind after kind.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// Groups of each kind: of four rows that are chained, of four, two and one.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) const fn counts(&self) -> [usize; 4] {
+        self.counts
     }
 }
 
@@ -129,35 +159,51 @@ impl<V: Simd, const N: usize> Products<V, N> for Shared<'_, N> {
     #[inline(always)]
     unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; N]; P] {
         debug_assert!(start + P <= self.pixels);
-        let mut sums = [self.bias.each_ref().map(|bias| simd.load(bias)); P];
         // SAFETY: the first pixel of those that `new` has found to be there; no row ends behind `reach`, and runs and groups
         // have as many rows as there are weights.
         unsafe {
             let first = self.x.as_ptr().add(start * self.step);
             let x = core::array::from_fn(|p| first.add(p * self.step));
-            let mut weights = self.weights.as_ptr();
-            if V::FORM.in_groups() {
-                let [chained, fours, twos, ones] = &self.runs.groups;
-                if V::FORM.has_chains() {
-                    weights = each_group::<V, 4, true, P, N>(simd, &mut sums, x, chained, weights);
+            simd.shared::<P, N>(x, self.runs, self.weights.as_ptr(), self.bias)
+        }
+    }
+}
+
+/// [`Simd::shared`] by [`Simd::dot_group`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn shared<V: Simd, const P: usize, const N: usize>(
+    simd: V,
+    x: [*const u8; P],
+    runs: &Runs,
+    mut weights: *const [Row; N],
+    bias: &[[i32; LANES]; N],
+) -> [[V::Lanes; N]; P] {
+    let mut sums = [bias.each_ref().map(|bias| simd.load(bias)); P];
+    // SAFETY: the caller has seen to it.
+    unsafe {
+        if V::FORM.in_groups() {
+            let [chained, fours, twos, ones] = runs.counts;
+            let (fours, rest) = runs.offsets.split_at(chained + fours);
+            weights = each_group::<V, 4, P, N>(simd, &mut sums, x, fours, weights);
+            if twos + ones > 0 {
+                let (twos, ones) = rest.split_at(twos);
+                weights = each_group::<V, 2, P, N>(simd, &mut sums, x, twos, weights);
+                each_group::<V, 1, P, N>(simd, &mut sums, x, ones, weights);
+            }
+        } else {
+            for run in &runs.runs {
+                for row in 0..run.rows {
+                    let x = x.map(|x| x.add(run.offset + 4 * row));
+                    simd.dot_group::<1, P, N>(&mut sums, x, &*weights.add(row).cast());
                 }
-                weights = each_group::<V, 4, false, P, N>(simd, &mut sums, x, fours, weights);
-                if self.runs.has_rest {
-                    weights = each_group::<V, 2, false, P, N>(simd, &mut sums, x, twos, weights);
-                    each_group::<V, 1, false, P, N>(simd, &mut sums, x, ones, weights);
-                }
-            } else {
-                for run in &self.runs.runs {
-                    for row in 0..run.rows {
-                        let x = x.map(|x| x.add(run.offset + 4 * row));
-                        simd.dot_group::<1, false, P, N>(&mut sums, x, &*weights.add(row).cast());
-                    }
-                    weights = weights.add(run.rows);
-                }
+                weights = weights.add(run.rows);
             }
         }
-        sums
     }
+    sums
 }
 
 /// All groups of one kind. Returns where the weights of the next kind begin.
@@ -165,7 +211,7 @@ impl<V: Simd, const N: usize> Products<V, N> for Shared<'_, N> {
 /// # Safety
 /// Inputs and weights of each can be read.
 #[inline(always)]
-unsafe fn each_group<V: Simd, const R: usize, const CHAINED: bool, const P: usize, const N: usize>(
+unsafe fn each_group<V: Simd, const R: usize, const P: usize, const N: usize>(
     simd: V,
     sums: &mut [[V::Lanes; N]; P],
     x: [*const u8; P],
@@ -176,17 +222,22 @@ unsafe fn each_group<V: Simd, const R: usize, const CHAINED: bool, const P: usiz
     for &offset in offsets {
         // SAFETY: the caller has seen to it.
         unsafe {
-            simd.dot_group::<R, CHAINED, P, N>(sums, x.map(|x| x.add(offset)), &*weights.cast());
+            simd.dot_group::<R, P, N>(sums, x.map(|x| x.add(offset)), &*weights.cast());
             weights = weights.add(R);
         }
     }
     weights
 }
 
-/// What a block of channels of its own inputs is multiplied with.
+/// What a block of channels of its own inputs is multiplied with: at least one tap.
 #[derive(Clone, Debug)]
 pub(crate) struct Taps {
-    taps: Vec<(usize, Row)>,
+    rows: Vec<Row>,
+    /// Where behind a pixel's first element the inputs of each row start.
+    offsets: Vec<usize>,
+    /// Bytes from the inputs of a row to those of the next, wrapping; none from the last one on.
+    #[cfg(target_arch = "aarch64")]
+    steps: Vec<usize>,
     /// No offset is greater.
     last: usize,
 }
@@ -194,8 +245,35 @@ pub(crate) struct Taps {
 impl Taps {
     /// Where behind a pixel's first element the inputs of each row of weights start.
     pub(crate) fn new(taps: Vec<(usize, Row)>) -> Self {
-        let last = taps.iter().map(|&(offset, _)| offset).max().unwrap_or_default();
-        Self { taps, last }
+        let (offsets, rows): (Vec<_>, Vec<_>) = taps.into_iter().unzip();
+        Self {
+            rows,
+            #[cfg(target_arch = "aarch64")]
+            steps: {
+                let steps = offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]).wrapping_mul(4));
+                steps.chain([0]).collect()
+            },
+            last: offsets.iter().copied().max().unwrap_or_default(),
+            offsets,
+        }
+    }
+
+    /// The weights.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Where behind a pixel's first element the inputs of the first row start.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn first(&self) -> usize {
+        self.offsets[0]
+    }
+
+    /// Bytes from the inputs of each row to those of the next, wrapping.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn steps(&self) -> &[usize] {
+        &self.steps
     }
 }
 
@@ -234,17 +312,39 @@ impl<V: Simd> Products<V, 1> for Own<'_> {
     #[inline(always)]
     unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; 1]; P] {
         debug_assert!(start + P <= self.pixels);
-        let mut sums = [[simd.load(self.bias)]; P];
-        for (offset, row) in &self.taps.taps {
-            for (p, [sum]) in sums.iter_mut().enumerate() {
-                // SAFETY: 16 elements of four bytes were found to be there behind the greatest offset of the last pixel.
-                let x = unsafe { &*self.x.as_ptr().add((start + p) * self.step + offset).cast::<[u8; 64]>() };
-                *sum = simd.dot_each(*sum, x, row);
-            }
+        // SAFETY: 16 elements of four bytes were found to be there behind the greatest offset of the last pixel.
+        unsafe {
+            let first = self.x.as_ptr().add(start * self.step);
+            let x = core::array::from_fn(|p| first.add(p * self.step));
+            simd.own::<P>(x, self.taps, self.bias).map(|sums| [sums])
         }
-        sums
     }
 }
+
+/// [`Simd::own`] by [`Simd::dot_each`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn own<V: Simd, const P: usize>(
+    simd: V,
+    x: [*const [u8; 4]; P],
+    taps: &Taps,
+    bias: &[i32; LANES],
+) -> [V::Lanes; P] {
+    let mut sums = [simd.load(bias); P];
+    for (offset, row) in taps.offsets.iter().zip(&taps.rows) {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            // SAFETY: the caller has seen to it.
+            let x = unsafe { &*x.add(*offset).cast::<[u8; 64]>() };
+            *sum = simd.dot_each(*sum, x, row);
+        }
+    }
+    sums
+}
+
+/// Channels of half a block.
+const HALF: usize = LANES / 2;
 
 /// Where output pixels go, and how.
 pub(crate) struct Target<'y> {
@@ -258,23 +358,28 @@ pub(crate) struct Target<'y> {
 }
 
 impl Target<'_> {
-    /// Whether `pixels` pixels of `N` whole blocks fit.
+    /// Bytes of each block that can be written without a look at where `y` ends: [`LANES`], [`HALF`] of an only block, or none.
     ///
     /// # Panics
     /// When the last block of the last pixel does not even begin, or another number of blocks is asked for.
     #[inline(always)]
-    fn is_whole<const N: usize>(&self, pixels: usize) -> bool {
+    fn fitting<const N: usize>(&self, pixels: usize) -> usize {
         let last = (pixels - 1) * self.step;
         assert!(last + (N - 1) * LANES < self.y.len() && self.count.div_ceil(LANES) == N);
-        self.count == N * LANES && last + self.count <= self.y.len()
+        match self.count {
+            _ if last + self.count > self.y.len() => 0,
+            HALF => HALF,
+            count if count == N * LANES => LANES,
+            _ => 0,
+        }
     }
 
     /// Requantizes and writes block `n` of consecutive pixels, from `first` on.
     ///
     /// # Safety
-    /// [`Self::is_whole`] has been asked for all of them and blocks beyond `n`, and `WHOLE` is its answer.
+    /// [`Self::fitting`] has been asked for all of them and blocks beyond `n`, and `BYTES` is its answer, or 0.
     #[inline(always)]
-    unsafe fn put<V: Simd, const P: usize, const WHOLE: bool, const FULL: bool>(
+    unsafe fn put<V: Simd, const P: usize, const BYTES: usize, const FULL: bool>(
         &mut self,
         simd: V,
         (first, n): (usize, usize),
@@ -284,14 +389,16 @@ impl Target<'_> {
         let (fours, rest) = sums.as_chunks::<4>();
         let mut at = first * self.step + n * LANES;
         let mut write = |pixel: [u8; LANES]| {
-            // SAFETY: 16 bytes of a whole block fit, and those of another one that are left.
+            // SAFETY: so many bytes fit, and those of another block that are left.
             unsafe {
                 let y = self.y.as_mut_ptr().add(at);
-                if WHOLE {
-                    y.cast::<[u8; LANES]>().write(pixel);
-                } else {
-                    let count = LANES.min(self.count - n * LANES).min(self.y.len().saturating_sub(at));
-                    copy_few(pixel, y, count);
+                match BYTES {
+                    LANES => y.cast::<[u8; LANES]>().write(pixel),
+                    HALF => y.cast::<[u8; HALF]>().write(*pixel.first_chunk().expect("half a block")),
+                    _ => {
+                        let count = LANES.min(self.count - n * LANES).min(self.y.len().saturating_sub(at));
+                        copy_few(pixel, y, count);
+                    }
                 }
             }
             at += self.step;
@@ -338,20 +445,21 @@ pub(crate) fn tiles<V: Simd, const P: usize, const N: usize>(
 ) {
     assert!(products.pixels() >= P);
     let full = V::FULL_PAYS && target.ends.is_full();
-    // SAFETY: there are as many pixels, and `is_whole` has been asked.
+    // SAFETY: there are as many pixels, and `fitting` has been asked.
     unsafe {
-        match (target.is_whole::<N>(products.pixels()), full) {
-            (true, true) => tiles_of::<V, P, N, true, true>(simd, products, multipliers, target),
-            (true, false) => tiles_of::<V, P, N, true, false>(simd, products, multipliers, target),
-            (false, _) => tiles_of::<V, P, N, false, false>(simd, products, multipliers, target),
+        match (target.fitting::<N>(products.pixels()), full) {
+            (LANES, true) => tiles_of::<V, P, N, LANES, true>(simd, products, multipliers, target),
+            (LANES, false) => tiles_of::<V, P, N, LANES, false>(simd, products, multipliers, target),
+            (HALF, _) if V::MAX_BLOCKS == 1 => tiles_of::<V, P, N, HALF, false>(simd, products, multipliers, target),
+            _ => tiles_of::<V, P, N, 0, false>(simd, products, multipliers, target),
         }
     }
 }
 
 /// # Safety
-/// There are at least `P` pixels; [`Target::is_whole`] has been asked for them and for `N`, and `WHOLE` is its answer.
+/// There are at least `P` pixels; [`Target::fitting`] has been asked for them and for `N`, and `BYTES` is its answer, or 0.
 #[inline(always)]
-unsafe fn tiles_of<V: Simd, const P: usize, const N: usize, const WHOLE: bool, const FULL: bool>(
+unsafe fn tiles_of<V: Simd, const P: usize, const N: usize, const BYTES: usize, const FULL: bool>(
     simd: V,
     products: &impl Products<V, N>,
     multipliers: &[[f32; LANES]; N],
@@ -367,7 +475,7 @@ unsafe fn tiles_of<V: Simd, const P: usize, const N: usize, const WHOLE: bool, c
                 *block = sums[n];
             }
             // SAFETY: pixels `start` to `start + P - 1`, as the caller has asked.
-            unsafe { target.put::<V, P, WHOLE, FULL>(simd, (start, n), block, multipliers) };
+            unsafe { target.put::<V, P, BYTES, FULL>(simd, (start, n), block, multipliers) };
         }
         if start == last {
             break;
@@ -424,17 +532,17 @@ pub(crate) fn finish<V: Simd>(
     }
     // SAFETY: pixels `0` to `sums.len() - 1`, for which it is asked here.
     unsafe {
-        if target.is_whole::<1>(sums.len()) {
+        if target.fitting::<1>(sums.len()) == LANES {
             for p in (0..fours).step_by(4) {
                 let sums = [whole(p), whole(p + 1), whole(p + 2), whole(p + 3)];
-                target.put::<V, 4, true, false>(simd, (p, 0), sums, multipliers);
+                target.put::<V, 4, LANES, false>(simd, (p, 0), sums, multipliers);
             }
             for p in fours..sums.len() {
-                target.put::<V, 1, true, false>(simd, (p, 0), [whole(p)], multipliers);
+                target.put::<V, 1, LANES, false>(simd, (p, 0), [whole(p)], multipliers);
             }
         } else {
             for p in 0..sums.len() {
-                target.put::<V, 1, false, false>(simd, (p, 0), [whole(p)], multipliers);
+                target.put::<V, 1, 0, false>(simd, (p, 0), [whole(p)], multipliers);
             }
         }
     }
