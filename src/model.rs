@@ -7,6 +7,7 @@ use exporter::calibrate::{Clipping, Ranges, is_trained};
 use exporter::data::Dataset;
 use exporter::network::Network;
 use exporter::pipeline::{Options, Quantized, quantize_network};
+use exporter::quantize::{Scheme, Weights};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -55,6 +56,35 @@ pub(crate) enum Preset {
 }
 
 impl Preset {
+    /// For weights of this form.
+    fn of(scheme: Scheme) -> Self {
+        match scheme {
+            Scheme::SymmetricPerChannel => Self::MobilePerChannel,
+            Scheme::AsymmetricUnfolded => Self::X86,
+            _ => Self::Mobile,
+        }
+    }
+
+    /// Of weights.
+    fn form(self, bits: u8) -> Weights {
+        self.target().options(bits, 8).weights
+    }
+
+    /// What training has in the loop for this preset.
+    #[cfg(feature = "train")]
+    pub(crate) fn simulation(self, bits: Bits, norm: BatchNorm) -> trainer::quant::Simulation {
+        use trainer::quant::Simulation;
+        let Bits { weights, activations } = bits;
+        match norm {
+            BatchNorm::Accumulator => Simulation::unfolded(weights, activations),
+            BatchNorm::Folded if self.form(weights).scheme.is_per_channel() => {
+                Simulation::channelwise(weights, activations)
+            }
+            BatchNorm::Folded => Simulation::tensorwise(weights, activations),
+        }
+        .clipped()
+    }
+
     /// The exporter's.
     pub(crate) fn target(self) -> exporter::onnx::Preset {
         match self {
@@ -83,16 +113,25 @@ pub(crate) enum RangeSource {
     Entropy,
 }
 
+/// Where BatchNorm stands when weights are rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BatchNorm {
+    /// Folded into them before
+    Folded,
+    /// On the accumulator, behind them: in the scale of each output channel
+    Accumulator,
+}
+
 /// How to quantize.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct QuantizeArguments {
-    /// Bits of weights and activations
-    #[arg(long, default_value = "w8a8", value_name = "WxAy")]
-    pub(crate) bits: Bits,
+    /// Bits of weights and activations; by default those that the network was trained for, else w8a8
+    #[arg(long, value_name = "WxAy")]
+    pub(crate) bits: Option<Bits>,
 
-    /// Form of the integers
-    #[arg(long, value_enum, default_value_t = Preset::Mobile)]
-    pub(crate) preset: Preset,
+    /// Form of the integers; by default the one that the network was trained for, else that of mobile
+    #[arg(long, value_enum)]
+    pub(crate) preset: Option<Preset>,
 
     /// Ranges of the activations; by default as trained, if the checkpoint has them, else minmax
     #[arg(long, value_enum)]
@@ -103,9 +142,34 @@ pub(crate) struct QuantizeArguments {
     pub(crate) calibration_images: u32,
 }
 
+/// Bits, form and preset for one network.
+pub(crate) struct Precision {
+    pub(crate) bits: Bits,
+    pub(crate) preset: Preset,
+    weights: Weights,
+}
+
 impl QuantizeArguments {
-    fn options(&self) -> Options {
-        let mut options = self.preset.target().options(self.bits.weights, self.bits.activations);
+    /// What was asked for, or what the network was trained for.
+    pub(crate) fn precision(&self, network: &Network) -> Precision {
+        let trained = network.trained.filter(|form| {
+            self.preset.is_none_or(|preset| preset.form(form.bits).scheme == form.scheme)
+                && self.bits.is_none_or(|bits| bits.weights == form.bits)
+        });
+        let activations = || network.tensors.iter().find_map(|tensor| tensor.encoding.as_ref()).map(|e| e.bits);
+        let bits = self.bits.unwrap_or_else(|| {
+            let trained = network.trained.map(|form| form.bits).zip(activations());
+            let (weights, activations) = trained.unwrap_or((8, 8));
+            Bits { weights, activations }
+        });
+        let preset = self.preset.unwrap_or_else(|| trained.map_or(Preset::Mobile, |form| Preset::of(form.scheme)));
+        Precision { bits, preset, weights: trained.unwrap_or(preset.form(bits.weights)) }
+    }
+
+    fn options(&self, precision: &Precision) -> Options {
+        let Precision { bits, preset, weights } = *precision;
+        let mut options = preset.target().options(bits.weights, bits.activations);
+        options.weights = weights;
         options.ranges = self.ranges.map(|source| match source {
             RangeSource::Trained => Ranges::Trained,
             RangeSource::Minmax => Ranges::Measured(Clipping::MinMax),
@@ -119,19 +183,21 @@ impl QuantizeArguments {
     /// Quantizes `network`; a network that is quantized already stays as it is.
     pub(crate) fn quantize(&self, network: &Network, training: &Dataset) -> Result<Quantized> {
         let images = training.sample(self.calibration_images as usize);
-        let mut options = self.options();
+        let precision = self.precision(network);
+        let target = precision.preset.target();
+        let mut options = self.options(&precision);
         if options.ranges.is_none() && !is_trained(network) {
-            options.ranges = Some(Ranges::Measured(self.preset.target().clipping()));
+            options.ranges = Some(Ranges::Measured(target.clipping()));
         }
         let mut quantized = quantize_network(network, images.images(), &options)?;
-        quantized.network = self.preset.target().arrange(quantized.network);
+        quantized.network = target.arrange(quantized.network);
         let ranges = match quantized.ranges {
             Ranges::Trained => "as trained".to_owned(),
             Ranges::Measured(clipping) => format!("{clipping} on {} images", images.len()),
         };
         eprintln!(
             "quantized {} to {}: ranges {ranges}; folding BatchNorm moved a logit by at most {:.1e}",
-            network.name, self.bits, quantized.folding.largest
+            network.name, precision.bits, quantized.folding.largest
         );
         Ok(quantized)
     }

@@ -44,6 +44,7 @@ impl Prediction<'_> {
             parameters: &ghn.parameters,
             architecture: &architecture,
             setting: self.setting,
+            simulation: hypernet::deployed(&ghn, self.setting, self.ghn.unwrap_or(Path::new(OWN)))?,
             s_max: 10,
             data: self.data,
             batches: self.batches,

@@ -120,11 +120,19 @@ pub fn quantize_network(network: &Network, images: &[u8], options: &Options) -> 
     prepare(network, images, options)?.quantize(images, options, |_| options.weights.bits, || {})
 }
 
-/// Folds BatchNorm, equalizes if asked for, and finds ranges.
+/// Folds BatchNorm, equalizes if asked for, and finds ranges. Weights of [`Scheme::AsymmetricUnfolded`] are rounded first, so
+/// that ranges are of what they compute then.
 ///
 /// # Errors
 /// [`PipelineError`] naming node or tensor.
 pub fn prepare(network: &Network, images: &[u8], options: &Options) -> Result<Prepared, PipelineError> {
+    let unfolded = options.weights.scheme == Scheme::AsymmetricUnfolded;
+    if unfolded && (options.equalize || options.compensate) {
+        let reason = "equalization and compensated rounding work on folded weights; these are rounded before";
+        return Err(QuantizeError::Parameter(reason.into()).into());
+    }
+    let rounded = if unfolded { Some(quantize::round_unfolded(network.clone(), options.weights)?) } else { None };
+    let network = rounded.as_ref().unwrap_or(network);
     let mut folded = fold::fold(network)?;
     let folding = fold::compare(network, &folded, images)?;
     let mut equalizing = None;

@@ -33,7 +33,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     use super::data::DataArguments;
     use super::{export, sim};
     use crate::gap::{Ladder, Limits};
-    use crate::model::{Bits, Preset, QuantizeArguments};
+    use crate::model::{Bits, QuantizeArguments};
     use crate::predicted::Prediction;
     use crate::training::{Job, Start};
     use anyhow::Context;
@@ -83,7 +83,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = crate::model::load(&finished.network)?;
     let training = data.open_for(&network, Split::Train)?;
     let test = data.open_for(&network, Split::Test)?.sample(usize::MAX);
-    let how = QuantizeArguments { bits, preset: Preset::Mobile, ranges: None, calibration_images: 200 };
+    let how = QuantizeArguments { bits: None, preset: None, ranges: None, calibration_images: 200 };
     let quantized = how.quantize(&network, &training)?.network;
     let written = export::write_as(&quantized, &a.out, &Default::default())?;
     let image = std::fs::read(&written[1].0)?;

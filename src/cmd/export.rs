@@ -59,8 +59,8 @@ enum Form {
 }
 
 impl Arguments {
-    fn options(&self) -> WriteOptions {
-        let preset = self.quantize.preset.target();
+    fn options(&self, network: &Network) -> WriteOptions {
+        let preset = self.quantize.precision(network).preset.target();
         WriteOptions {
             preset: Some(preset),
             storage: match self.encoding {
@@ -82,7 +82,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = model::load(&a.model)?;
     let training = a.data.open_for(&network, Split::Train)?;
     let quantized = a.quantize.quantize(&network, &training)?.network;
-    let written = write_as(&quantized, &a.out, &a.options())?;
+    let written = write_as(&quantized, &a.out, &a.options(&network))?;
 
     let mut rows = vec![vec!["file".to_owned(), "bytes".to_owned()]];
     for (path, bytes) in &written {

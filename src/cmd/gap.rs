@@ -79,7 +79,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         quantized: &quantized,
         image: &image,
         data: &test,
-        bits: a.quantize.bits,
+        bits: a.quantize.precision(&network).bits,
         layer_images: a.layer_images,
     };
     let report = ladder.climb(emulated.as_ref(), Limits { accuracy_drop: a.max_drop })?;

@@ -4,7 +4,7 @@
 
 use super::data::DataArguments;
 use crate::Outcome;
-use crate::model::{Bits, Preset};
+use crate::model::{BatchNorm, Bits, Preset};
 use crate::terminal::print;
 use crate::training::{Job, Start};
 use anyhow::Result;
@@ -12,7 +12,6 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use trainer::data::Augment;
 use trainer::fit::{Config, Optimizer, Schedule, Stage};
-use trainer::quant::Simulation;
 
 /// Random changes of the training images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,13 +82,17 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 64)]
     batch: usize,
 
-    /// Bits of weights and activations that are trained for
+    /// Bits of weights and activations that are trained for; what has two leaves the ends out of its range
     #[arg(long, default_value = "w8a8", value_name = "WxAy")]
     bits: Bits,
 
     /// Form of the integers that are trained for
     #[arg(long, value_enum, default_value_t = Preset::Mobile)]
     preset: Preset,
+
+    /// Where BatchNorm stands when weights are rounded; on the accumulator weights are asymmetric, one scale a tensor
+    #[arg(long, value_enum, default_value_t = BatchNorm::Folded)]
+    batch_norm: BatchNorm,
 
     #[arg(long, value_enum, default_value_t = OptimizerName::Sgd)]
     optimizer: OptimizerName,
@@ -150,17 +153,12 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 
 impl Arguments {
     fn config(&self) -> Config {
-        let Bits { weights, activations } = self.bits;
         Config {
             seed: self.seed,
             batch: self.batch,
             float: Stage { epochs: self.epochs, rate: self.lr, ..Config::default().float },
             quantized: Stage { epochs: self.qat_epochs, rate: self.qat_lr, ..Config::default().quantized },
-            simulation: if self.preset.target().options(weights, activations).weights.scheme.is_per_channel() {
-                Simulation::channelwise(weights, activations)
-            } else {
-                Simulation::tensorwise(weights, activations)
-            },
+            simulation: self.preset.simulation(self.bits, self.batch_norm),
             schedule: match self.schedule {
                 ScheduleName::Cosine => Schedule::Cosine,
                 ScheduleName::Step => Schedule::Steps { at: vec![0.5, 0.75], factor: 0.1 },

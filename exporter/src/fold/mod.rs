@@ -15,7 +15,7 @@ mod tests;
 use serde::Serialize;
 
 use crate::execute::{ExecuteError, Executor, Mode, largest};
-use crate::network::{BatchNorm, Conv2d, Network, NetworkError, Node, NodeId, Op, Preprocessing, Window};
+use crate::network::{BatchNorm, Conv2d, Dense, Network, NetworkError, Node, NodeId, Op, Preprocessing, Window};
 
 /// Why BatchNorm cannot be folded.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum FoldError {
 }
 
 /// The network without BatchNorm. A layer writes what its BatchNorm wrote; the tensor between them is gone. Integers
-/// that a folded layer had are dropped, since they were another weight's. Of Clamps in a row one is left.
+/// that a layer had stay, with a scale for each output channel (their biases do not follow). Of Clamps in a row one is left.
 ///
 /// # Errors
 /// [`FoldError`] naming the BatchNorm.
@@ -167,23 +167,18 @@ pub(crate) fn compose(first: (f32, f32), second: (f32, f32)) -> (f32, f32) {
 
 /// Changes weights and bias of a layer; the channel where that fails, if it does.
 fn into_layer(op: &mut Op, norm: &BatchNorm) -> Result<(), usize> {
-    let (weight, bias) = match op {
-        Op::Conv2d(conv) => {
-            conv.integers = None;
-            (&mut conv.weight, &mut conv.bias)
-        }
-        Op::Dense(dense) => {
-            dense.integers = None;
-            (&mut dense.weight, &mut dense.bias)
-        }
-        _ => unreachable!("the caller has looked"),
+    let (Op::Conv2d(Conv2d { weight, bias, integers, .. }) | Op::Dense(Dense { weight, bias, integers, .. })) = op
+    else {
+        unreachable!("the caller has looked")
     };
     let channels = norm.gamma.len();
+    integers.iter_mut().for_each(|integers| integers.widen(channels));
     let bias = bias.get_or_insert_with(|| vec![0.0; channels]);
     let row = weight.len() / channels;
     for (k, row) in weight.chunks_exact_mut(row).enumerate() {
         let factor = f64::from(norm.gamma[k]) / (f64::from(norm.variance[k]) + f64::from(norm.epsilon)).sqrt();
         row.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+        integers.iter_mut().for_each(|integers| integers.multiply(k, factor));
         bias[k] = ((f64::from(bias[k]) - f64::from(norm.mean[k])) * factor + f64::from(norm.beta[k])) as f32;
         if !bias[k].is_finite() || !row.iter().all(|w| w.is_finite()) {
             return Err(k);

@@ -194,3 +194,31 @@ fn clamps_stay_apart_where_the_tensor_between_is_wanted() {
     assert_eq!(fold(&read_twice).unwrap(), read_twice);
     assert_eq!(fold(&network).unwrap().nodes.len(), 1);
 }
+
+/// What a BatchNorm of either sign makes of integers stands for the weights it makes of floats.
+#[test]
+fn integers_follow_their_weights() {
+    let encoding = Encoding::per_tensor(4, false, 0.25, 6);
+    let weight: Vec<i16> = vec![0, 15, 6, 9];
+    let floats = weight.iter().map(|&q| encoding.dequantize(0, q.into())).collect();
+    let mut op = Op::Dense(Dense {
+        weight: floats,
+        bias: None,
+        out_features: 2,
+        integers: Some(crate::network::Integers { encoding, weight, bias: vec![0; 2] }),
+    });
+    let norm = BatchNorm {
+        gamma: vec![3.0, -2.0],
+        beta: vec![0.0; 2],
+        mean: vec![0.0; 2],
+        variance: vec![1.0; 2],
+        epsilon: 0.0,
+    };
+    into_layer(&mut op, &norm).unwrap();
+    let Op::Dense(Dense { weight, integers: Some(integers), .. }) = op else { panic!("{op:?}") };
+    assert_eq!(integers.encoding.scale, [0.75, 0.5]);
+    assert_eq!(integers.encoding.zero_point, [6, 9]);
+    for (i, (&q, &w)) in integers.weight.iter().zip(&weight).enumerate() {
+        assert_eq!(integers.encoding.dequantize(i / 2, q.into()), w);
+    }
+}

@@ -24,6 +24,7 @@ pub use op::{BatchNorm, Conv2d, Dense, Integers, Op, Pool, Window};
 pub use shape::Shape;
 pub use topology::Fused;
 
+use crate::quantize::Weights;
 use serde::{Deserialize, Serialize};
 
 /// Index into [`Network::tensors`].
@@ -82,13 +83,18 @@ pub struct Network {
     pub preprocessing: Preprocessing,
     /// Class names; empty, or one for each logit.
     pub labels: Vec<String>,
+    /// The form of the weights that training had in the loop; `None` where it had none. As the encodings of the activations,
+    /// it is what quantization takes unless told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained: Option<Weights>,
 }
 
 impl Network {
     /// A network that so far has only its input.
     pub fn new(name: impl Into<String>, input: Shape, preprocessing: Preprocessing, labels: Vec<String>) -> Self {
         let tensor = Tensor { name: "input".into(), shape: input, encoding: None };
-        Self { name: name.into(), tensors: vec![tensor], nodes: Vec::new(), input: 0, output: 0, preprocessing, labels }
+        let (name, tensors, nodes) = (name.into(), vec![tensor], Vec::new());
+        Self { name, tensors, nodes, input: 0, output: 0, preprocessing, labels, trained: None }
     }
 
     /// Appends a node, derives its output shape and makes its output the network's output.

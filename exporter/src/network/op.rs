@@ -46,6 +46,33 @@ pub struct Integers {
     pub bias: Vec<i32>,
 }
 
+impl Integers {
+    /// Gives each of `channels` output channels a scale and zero point of its own, equal until changed.
+    pub(crate) fn widen(&mut self, channels: usize) {
+        let Encoding { scale, zero_point, .. } = &mut self.encoding;
+        scale.resize(channels, scale[0]);
+        zero_point.resize(channels, zero_point[0]);
+    }
+
+    /// Multiplies what output channel `k` stands for with `factor`: its scale, or, if that leaves no scale, its weights become
+    /// 0; a negative factor mirrors integers and zero point. [`Self::widen`] first.
+    pub(crate) fn multiply(&mut self, k: usize, factor: f64) {
+        let row = self.weight.len() / self.bias.len();
+        let (ends, zero_point) = (self.encoding.qmin() + self.encoding.qmax(), self.encoding.zero_point[k]);
+        let scale = (f64::from(self.encoding.scale[k]) * factor.abs()) as f32;
+        let weights = &mut self.weight[k * row..(k + 1) * row];
+        if !scale.is_normal() {
+            weights.fill(zero_point as i16);
+            return;
+        }
+        self.encoding.scale[k] = scale;
+        if factor < 0.0 {
+            self.encoding.zero_point[k] = ends - zero_point;
+            weights.iter_mut().for_each(|q| *q = (ends - i32::from(*q)) as i16);
+        }
+    }
+}
+
 /// ONNX Conv (opset 11), 2-D.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conv2d {

@@ -12,6 +12,7 @@ mod range;
 pub mod size;
 #[cfg(test)]
 mod tests;
+mod unfolded;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ pub use multiplier::{
     AddMultipliers, add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, table,
 };
 pub use range::check;
+pub use unfolded::round_unfolded;
 
 /// Which integers weights become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,12 +36,15 @@ pub enum Scheme {
     SymmetricPerTensor,
     /// Unsigned, a scale and zero point for each output channel. Few engines take it.
     AsymmetricPerChannel,
+    /// Unsigned, one scale and zero point for the layer's weights as they are before BatchNorm is folded, which then
+    /// multiplies the scale of each output channel: BatchNorm on the accumulator. Of engines only ONNX Runtime takes it.
+    AsymmetricUnfolded,
 }
 
 impl Scheme {
     /// Whether every output channel has a scale of its own.
     pub fn is_per_channel(self) -> bool {
-        matches!(self, Self::SymmetricPerChannel | Self::AsymmetricPerChannel)
+        matches!(self, Self::SymmetricPerChannel | Self::AsymmetricPerChannel | Self::AsymmetricUnfolded)
     }
 
     /// The integers of this width.
@@ -144,11 +149,22 @@ pub fn quantize_each(mut network: Network, weights: impl Fn(&Node) -> Weights) -
         }
         let scales =
             [encoding(&network, node, node.inputs[0])?.scale[0], encoding(&network, node, group.output)?.scale[0]];
-        let weights = weights(node);
+        let (weights, name) = (weights(node), node.name.clone());
         match &mut network.nodes[group.head].op {
             Op::Conv2d(Conv2d { weight, bias, out_channels: k, integers, .. })
             | Op::Dense(Dense { weight, bias, out_features: k, integers }) => {
-                *integers = Some(layer(weight, bias.as_deref(), *k, scales, weights)?);
+                *integers = Some(match (weights.scheme, integers.take()) {
+                    (Scheme::AsymmetricUnfolded, Some(rounded)) if rounded.encoding.bits == weights.bits => {
+                        unfolded::with_bias(rounded, weight, bias.as_deref(), scales)
+                    }
+                    (Scheme::AsymmetricUnfolded, _) => {
+                        return Err(QuantizeError::Integers {
+                            node: name,
+                            reason: format!("expected weights rounded to {} bits before folding", weights.bits),
+                        });
+                    }
+                    _ => layer(weight, bias.as_deref(), *k, scales, weights)?,
+                });
             }
             _ => unreachable!("matched above"),
         }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::calibrate::{Ranges, Width, calibrate};
 use crate::fold::fold;
-use crate::network::{Preprocessing, Shape, Window};
+use crate::network::{BatchNorm, Preprocessing, Shape, Window};
 use crate::samples::{self, Sample};
 use proptest::prelude::*;
 
@@ -247,4 +247,68 @@ proptest! {
             }
         }
     }
+}
+
+/// One scale and zero point a tensor before folding; behind it the same integers, with a scale for each channel, and the
+/// function of the rounded weights.
+#[test]
+fn weights_rounded_before_folding_keep_their_integers() {
+    let form = Weights { bits: 4, scheme: Scheme::AsymmetricUnfolded, clipping: Clipping::MinMax };
+    let (mut layers, mut turned) = (0, 0);
+    for seed in 0..30 {
+        let float = samples::network(seed, Sample { batch_norm: true, blocks: 5 });
+        let rounded = round_unfolded(float.clone(), form).unwrap();
+        let folded = fold(&rounded).unwrap();
+        let images = samples::images(&float, 5, seed);
+        assert!(crate::fold::compare(&rounded, &folded, &images).unwrap().relative < 1e-5, "seed {seed}");
+        turned +=
+            float.nodes.iter().zip(&rounded.nodes).filter(|(a, b)| matches!(a.op, Op::BatchNorm(_)) && a != b).count();
+        let (width, ranges) = (Width { bits: 8, signed: false }, Ranges::Measured(Clipping::MinMax));
+        let calibrated = calibrate(folded, &images, width, ranges).unwrap();
+        let quantized = quantize(calibrated, form).unwrap();
+        for node in &quantized.nodes {
+            let before = rounded.nodes.iter().find(|other| other.name == node.name).unwrap();
+            let (Op::Conv2d(Conv2d { integers: Some(a), .. }), Op::Conv2d(Conv2d { integers: Some(b), weight, .. })) =
+                (&before.op, &node.op)
+            else {
+                continue;
+            };
+            let row = weight.len() / b.bias.len();
+            assert!(b.encoding.zero_point.iter().all(|&z| z == a.encoding.zero_point[0]));
+            for (i, (&q, &w)) in b.weight.iter().zip(weight).enumerate() {
+                let value = b.encoding.dequantize(i / row, q.into());
+                assert!((value - w).abs() <= 1e-5 * w.abs(), "seed {seed}, {}: {value} for {w}", node.name);
+            }
+            layers += usize::from(a.weight == b.weight);
+        }
+    }
+    assert!(layers > 60 && turned > 20, "{layers} layers, {turned} BatchNorms with negative scales");
+}
+
+/// A scale of 0, or one too small for the bias, leaves a channel that gives its bias.
+#[test]
+fn a_dead_channel_of_a_batch_norm_on_the_accumulator_gives_its_bias() {
+    let mut float = network(vec![0.5, -0.25, 1.0], vec![0.0; 3], u8_of(0.02), u8_of(0.05));
+    float.tensors.iter_mut().for_each(|tensor| tensor.encoding = None);
+    let gamma = vec![1.0, 0.0, 1e-30];
+    let norm = BatchNorm { gamma, beta: vec![0.5; 3], mean: vec![0.0; 3], variance: vec![1.0; 3], epsilon: 0.0 };
+    float.push("norm", Op::BatchNorm(norm), &[1]).unwrap();
+    let form = Weights { scheme: Scheme::AsymmetricUnfolded, ..MOBILE };
+    let mut folded = fold(&round_unfolded(float, form).unwrap()).unwrap();
+    (folded.tensors[0].encoding, folded.tensors[1].encoding) = (Some(u8_of(0.02)), Some(u8_of(0.05)));
+    let quantized = quantize(folded, form).unwrap();
+    let found = integers(&quantized);
+    for k in 1..3 {
+        let (scale, zero_point) = found.encoding.channel(k);
+        assert_eq!(i32::from(found.weight[k]), zero_point);
+        assert!((f64::from(found.bias[k]) * f64::from(0.02 * scale) - 0.5).abs() < 1e-3);
+    }
+    assert_ne!(i32::from(found.weight[0]), found.encoding.zero_point[0]);
+}
+
+#[test]
+fn weights_that_were_not_rounded_before_folding_are_refused() {
+    let form = Weights { scheme: Scheme::AsymmetricUnfolded, ..MOBILE };
+    let error = quantize(network(vec![1.0], vec![0.0], u8_of(0.1), u8_of(0.1)), form).unwrap_err().to_string();
+    assert!(error.contains("node `conv`") && error.contains("rounded to 8 bits before folding"), "{error}");
 }

@@ -206,6 +206,8 @@ impl Arguments {
 
     pub(crate) fn run(&self) -> Result<Outcome> {
         let recipe = self.recipe()?;
+        // Before networks are drawn, which takes minutes.
+        recipe.check().map_err(anyhow::Error::msg)?;
         std::fs::create_dir_all(&self.out).with_context(|| self.out.display().to_string())?;
         let (data, _) = self.data.open(DataSplit::Train, None)?.hold_out(self.keep, self.data.data_seed)?;
         let split = if recipe.norm_free { Split::BnFreeTrain } else { Split::Train };

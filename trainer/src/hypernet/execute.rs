@@ -57,7 +57,8 @@ impl Ranges {
     /// From the smallest to the largest value.
     pub const ABSOLUTE: Self = Self { weights: 0.0, activations: 0.0, up_to: 8 };
 
-    fn cut(&self, bits: u8, share: f32) -> f32 {
+    /// The share left out of a tensor of so many bits.
+    pub(super) fn cut(&self, bits: u8, share: f32) -> f32 {
         if bits <= self.up_to { share } else { 0.0 }
     }
 

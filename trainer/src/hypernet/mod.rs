@@ -27,4 +27,4 @@ pub use file::{FileError, Saved, from_bytes, load, save};
 pub use parameters::{CHANNELS, Config, Entry, HIDDEN, Parameters};
 pub use predict::{PredictError, Prediction, Tensors, predict};
 pub use setting::{Setting, SettingError};
-pub use start::{Start, StartError};
+pub use start::{Start, StartError, deployed};

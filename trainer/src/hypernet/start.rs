@@ -1,20 +1,24 @@
 //! From a prediction to a network that can be trained on. Enters: a hypernetwork, an architecture, bit widths, training
-//! images. Leaves: a [`Network`] with predicted weights and running statistics. Refused: what cannot be predicted, images
-//! of another size.
+//! images. Leaves: a [`Network`] with predicted weights and running statistics, and, if it is to be quantized as its
+//! hypernetwork was trained ([`deployed`]), the encodings of its activations. Refused: what cannot be predicted, images of
+//! another size.
 //!
 //! Tensors wider than the hypernetwork predicts repeat their channels, and equal channels would learn the same for ever: a
 //! little noise sets the copies apart. BatchNorm's running statistics are the plain mean over some batches.
 
 use super::parameters::{CHANNELS, Parameters, uniform};
-use super::{PredictError, Setting, predict};
+use super::{FileError, Normalization, PredictError, Ranges, Saved, Setting, predict};
 use crate::graph::{Architecture, Blueprint, BuildError, ParameterKind, Task};
-use crate::quant::QuantError;
+use crate::quant::{QuantError, Simulation};
 use crate::run::{Model, settle};
 use burn::tensor::Device;
+use exporter::calibrate::Clipping;
 use exporter::data::Dataset;
 use exporter::network::{Network, NetworkError, Preprocessing};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::Deserialize;
+use std::path::Path;
 
 /// Noise on repeated channels, as a share of the tensor's root mean square.
 const NOISE: f32 = 0.02;
@@ -45,6 +49,8 @@ pub struct Start<'a> {
     pub architecture: &'a Architecture,
     /// What it will run at.
     pub setting: Setting,
+    /// How statistics and encodings are found; in floats if `None`.
+    pub simulation: Option<Simulation>,
     /// Longest virtual edge.
     pub s_max: u8,
     /// Training images: their size, classes and pixels decide task, labels and statistics.
@@ -75,9 +81,47 @@ impl Start<'_> {
         };
         let network = net.to_network(name, Preprocessing::of(data), data.classes().to_vec(), &mut fill)?;
         let mut model = Model::new(network, device)?;
-        settle(&mut model, data, self.batches, self.seed, None)?;
-        Ok(model.to_network(None)?)
+        settle(&mut model, data, self.batches, self.seed, self.simulation)?;
+        Ok(model.to_network(self.simulation.as_ref())?)
     }
+}
+
+/// How networks of a hypernetwork are quantized at `setting`: as it was trained by the recipe in its file. `None` in floats.
+///
+/// # Errors
+/// [`FileError::Format`], naming `path`: no recipe, or one that quantizes nothing.
+pub fn deployed(saved: &Saved, setting: Setting, path: &Path) -> Result<Option<Simulation>, FileError> {
+    /// What a [`Recipe`](super::train::Recipe) says about it.
+    #[derive(Deserialize)]
+    struct Quantized {
+        #[serde(default)]
+        normalization: Normalization,
+        #[serde(default = "absolute")]
+        ranges: Ranges,
+    }
+    fn absolute() -> Ranges {
+        Ranges::ABSOLUTE
+    }
+    if setting.is_float() {
+        return Ok(None);
+    }
+    let Quantized { normalization, ranges } = Quantized::deserialize(&saved.state["recipe"])
+        .map_err(|e| FileError::Format { path: path.into(), reason: format!("recipe of the training: {e}") })?;
+    let Setting { weights, activations } = setting;
+    if weights == 0 || activations == 0 {
+        let reason = format!("{setting}: expected widths of both weights and activations");
+        return Err(FileError::Format { path: path.into(), reason });
+    }
+    let mut simulation = match normalization {
+        Normalization::Folded => Simulation::tensorwise(weights, activations),
+        Normalization::Accumulator => Simulation::unfolded(weights, activations),
+    };
+    let cut = 100.0 * f64::from(ranges.cut(weights, ranges.weights));
+    if cut > 0.0 {
+        simulation.weights.clipping = Clipping::Percentile { low: cut, high: 100.0 - cut };
+    }
+    simulation.cut = ranges.cut(activations, ranges.activations);
+    Ok(Some(simulation))
 }
 
 /// Noise on the channels that repeat others.

@@ -7,7 +7,8 @@
 //! (Eq. 1 to 3), and divided by the same factor again, so that the BatchNorm behind it can still normalize with the
 //! statistics of the batch. That equals folding with the running statistics and correcting by the batch's. The factor is
 //! a constant to the gradient; scale and shift learn through the BatchNorm. With one scale a tensor, channels that carry
-//! nothing are kept from setting it ([`quiet`]).
+//! nothing are kept from setting it ([`quiet`]). Or weights are rounded as they are, and BatchNorm stays behind them, on the
+//! accumulator ([`Simulation::unfolded`]).
 
 mod activations;
 mod quiet;
@@ -44,6 +45,24 @@ impl Simulation {
     /// Symmetric weights with a scale for each output channel.
     pub const fn channelwise(weight_bits: u8, activation_bits: u8) -> Self {
         Self::new(weight_bits, activation_bits, Scheme::SymmetricPerChannel)
+    }
+
+    /// Unsigned, asymmetric, one encoding for each tensor of weights as they are before BatchNorm is folded, as hypernetworks
+    /// are trained with [`Normalization::Accumulator`](crate::hypernet::Normalization).
+    pub const fn unfolded(weight_bits: u8, activation_bits: u8) -> Self {
+        Self::new(weight_bits, activation_bits, Scheme::AsymmetricUnfolded)
+    }
+
+    /// The same with ranges that leave out the ends of what has two bits: 5 % of the weights and 3 % of the activations at either
+    /// end. From the smallest to the largest value, two bits would round nearly everything to 0.
+    pub fn clipped(mut self) -> Self {
+        if self.weights.bits == 2 {
+            self.weights.clipping = Clipping::Percentile { low: 5.0, high: 95.0 };
+        }
+        if self.activations.bits == 2 {
+            self.cut = 0.03;
+        }
+        self
     }
 
     const fn new(weight_bits: u8, activation_bits: u8, scheme: Scheme) -> Self {

@@ -17,7 +17,8 @@ pub struct Simulated {
     pub encoding: Encoding,
 }
 
-/// Quantizes the weights of a layer with `factors.len()` output channels. `name` is for the error.
+/// Quantizes the weights of a layer with `factors.len()` output channels: of [`Scheme::AsymmetricUnfolded`] as they are, of
+/// all others as folding makes them. `name` is for the error.
 ///
 /// A channel whose factor is 0 keeps its floats: what it computes is multiplied with 0 later, and it can still learn.
 ///
@@ -25,6 +26,8 @@ pub struct Simulated {
 /// [`QuantError`]: not finite, or percentiles that are none.
 pub fn simulate(name: &str, weight: &[f32], factors: &[f64], form: Weights) -> Result<Simulated, QuantError> {
     let row = weight.len() / factors.len();
+    let ones = vec![1.0; factors.len()];
+    let factors = if form.scheme == Scheme::AsymmetricUnfolded { &ones } else { factors };
     // As folding does it: in f64, rounded once.
     let folded: Vec<f32> = weight.iter().enumerate().map(|(i, &w)| (f64::from(w) * factors[i / row]) as f32).collect();
     let encoding = encode(&folded, row, form).map_err(|fault| match fault {
@@ -53,7 +56,7 @@ enum Fault {
 
 fn encode(folded: &[f32], row: usize, form: Weights) -> Result<Encoding, Fault> {
     match form.scheme {
-        Scheme::AsymmetricPerTensor => {
+        Scheme::AsymmetricPerTensor | Scheme::AsymmetricUnfolded => {
             let [min, max] = range(folded, form.clipping)?;
             Ok(Encoding::asymmetric(form.bits, false, min, max))
         }

@@ -124,6 +124,7 @@ impl Model {
         let mut network = self.network.clone();
         parameters::write(&mut network, &self.parameters, &self.running);
         network.tensors.iter_mut().for_each(|tensor| tensor.encoding = None);
+        network.trained = simulation.map(|simulation| simulation.weights);
         if let Some(simulation) = simulation {
             let width = simulation.activations;
             network.tensors[network.input].encoding = Some(input_encoding(&network, width));
@@ -287,12 +288,46 @@ impl Model {
         Ok(ops::straight_through(weight, place(simulated.values), place(simulated.mask)))
     }
 
-    /// Pulls the weights of channels that carry nothing back into the range of the others, where one scale serves a whole
-    /// tensor; see [`crate::quant`]. To be called whenever statistics or weights have moved; twice is as good as once.
+    /// Keeps parameters where `simulation` deploys them as they are simulated. To be called whenever statistics or weights have
+    /// moved; twice is as good as once. Where one scale serves a whole folded tensor, weights of channels that carry nothing
+    /// are pulled back into the range of the others; see [`crate::quant`]. Of a BatchNorm on the accumulator no scale stays
+    /// negative: the layer's weights turn their sign instead, which changes nothing that is computed.
     pub fn restrain(&mut self, simulation: &Simulation) {
-        if simulation.weights.scheme != Scheme::AsymmetricPerTensor {
-            return;
+        match simulation.weights.scheme {
+            Scheme::AsymmetricPerTensor => self.pull_in(),
+            Scheme::AsymmetricUnfolded => self.turn(),
+            _ => {}
         }
+    }
+
+    fn turn(&mut self) {
+        for group in 0..self.groups.len() {
+            let (head, Some(norm)) = (self.groups[group].head, self.groups[group].batch_norm) else { continue };
+            let gamma = parameters::to_vec(&self.parameters[self.first[norm]].value);
+            let negative: Vec<bool> = gamma.iter().map(|&g| g < 0.0).collect();
+            if !negative.contains(&true) {
+                continue;
+            }
+            let turned = |mut values: Vec<f32>| {
+                let row = values.len() / negative.len();
+                let rows = values.chunks_exact_mut(row).zip(&negative).filter(|(_, negative)| **negative);
+                rows.flat_map(|(row, _)| row).for_each(|v| *v = -*v);
+                values
+            };
+            // Weights, bias if there is one, scales.
+            let of_layer = self.first[head]..self.first.get(head + 1).copied().unwrap_or(self.parameters.len());
+            for which in of_layer.chain([self.first[norm]]) {
+                let values = turned(parameters::to_vec(&self.parameters[which].value));
+                self.set_parameter(which, to_tensor(&values, &self.device));
+            }
+            let running = parameters::to_vec(self.running[norm].as_ref().expect("every BatchNorm has statistics"));
+            let (mean, variance) = running.split_at(gamma.len());
+            let running = [turned(mean.to_vec()), variance.to_vec()].concat();
+            self.running[norm] = Some(to_tensor(&running, &self.device));
+        }
+    }
+
+    fn pull_in(&mut self) {
         for group in 0..self.groups.len() {
             let (head, Some(norm)) = (self.groups[group].head, self.groups[group].batch_norm) else { continue };
             let factors = self.folding_factors(norm);

@@ -1,6 +1,9 @@
 //! Running statistics and ranges from some batches. Enters: a model whose weights were not trained here, images. Leaves: the
 //! model with BatchNorm's statistics and its activations' ranges, each the plain mean over the batches. Refused: activations
 //! that are not finite.
+//!
+//! With a simulation there are two rounds: the first finds ranges, and the second, with activations quantized to them, the
+//! statistics and ranges that layers have behind rounded ones.
 
 use super::{Model, Momentum, Pass};
 use crate::data::{order, plain};
@@ -25,18 +28,21 @@ pub fn settle(
     simulation: Option<Simulation>,
 ) -> Result<(), QuantError> {
     let chosen = order(data.len(), seed, 0);
-    for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(batches).enumerate() {
-        let batch = data.subset(indices.iter().copied());
-        let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);
-        let shape = [batch.len(), 3, data.height(), data.width()];
-        let share = 1.0 / (i + 1) as f32;
-        let pass = Pass {
-            statistics: Statistics::Batch,
-            simulation,
-            activations: false,
-            observe: Some(Momentum { statistics: share, ranges: share }),
-        };
-        model.forward(Tensor::from_data(TensorData::new(values, shape), model.device()), &pass, false)?;
+    let rounds: &[bool] = if simulation.is_some() { &[false, true] } else { &[false] };
+    for &activations in rounds {
+        for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(batches).enumerate() {
+            let batch = data.subset(indices.iter().copied());
+            let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);
+            let shape = [batch.len(), 3, data.height(), data.width()];
+            let share = 1.0 / (i + 1) as f32;
+            let pass = Pass {
+                statistics: Statistics::Batch,
+                simulation,
+                activations,
+                observe: Some(Momentum { statistics: share, ranges: share }),
+            };
+            model.forward(Tensor::from_data(TensorData::new(values, shape), model.device()), &pass, false)?;
+        }
     }
     Ok(())
 }

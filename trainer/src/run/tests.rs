@@ -140,9 +140,18 @@ fn simulation_is_the_exporters() {
             (Simulation::tensorwise(8, 8), Scheme::AsymmetricPerTensor),
             (Simulation::channelwise(8, 8), Scheme::SymmetricPerChannel),
             (Simulation::tensorwise(4, 8), Scheme::AsymmetricPerTensor),
+            (Simulation::unfolded(8, 8), Scheme::AsymmetricUnfolded),
+            (Simulation::unfolded(4, 8), Scheme::AsymmetricUnfolded),
         ] {
             let mut model = Model::new(network.clone(), &Device::flex()).unwrap();
             let x = batch(&data, &network);
+            if scheme == Scheme::AsymmetricUnfolded {
+                // Scales of BatchNorms turn positive, which computes the same.
+                let floats = logits(&mut model, x.clone(), &Pass::deployed(None), false);
+                model.restrain(&simulation);
+                let turned = logits(&mut model, x.clone(), &Pass::deployed(None), false);
+                assert!(largest_difference(&floats, &turned) < 2e-5, "{}", network.name);
+            }
             observe(&mut model, x.clone(), simulation);
             let found = logits(&mut model, x, &Pass::deployed(Some(simulation)), false);
             let trained = model.to_network(Some(&simulation)).unwrap();

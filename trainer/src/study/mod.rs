@@ -16,7 +16,6 @@ use crate::nets::Init;
 use crate::quant::Simulation;
 use crate::run::{Model, settle};
 use burn::tensor::Device;
-use exporter::calibrate::Clipping;
 use exporter::data::Dataset;
 use exporter::network::{Network, NetworkError, Preprocessing};
 use rand_chacha::ChaCha8Rng;
@@ -139,7 +138,8 @@ impl Study<'_> {
             Source::Random(init) => return self.random(&name, case.seed, architecture, init),
         };
         let (data, seed) = (self.train, case.seed);
-        let start = Start { parameters, architecture, setting, s_max: 10, data, batches: BATCHES, seed };
+        let simulation = None;
+        let start = Start { parameters, architecture, setting, simulation, s_max: 10, data, batches: BATCHES, seed };
         Ok(start.network(&name, self.device)?)
     }
 
@@ -163,21 +163,14 @@ impl Study<'_> {
     }
 }
 
-/// Tensorwise and asymmetric as in the paper. Two bits leave out the ends of what they round, without which nearly all of it would
-/// be 0, and have a scale for each channel, so that folding BatchNorm into the weights does not change their integers.
+/// Tensorwise and asymmetric as in the paper; two bits with BatchNorm on the accumulator and clipped, without which they do not
+/// learn.
 pub fn simulation(setting: Setting) -> Simulation {
     let Setting { weights, activations } = setting;
-    let mut simulation = match weights {
-        2 => Simulation::channelwise(weights, activations),
-        _ => Simulation::tensorwise(weights, activations),
-    };
-    if weights == 2 {
-        simulation.weights.clipping = Clipping::Percentile { low: 5.0, high: 95.0 };
+    match weights {
+        2 => Simulation::unfolded(weights, activations).clipped(),
+        _ => Simulation::tensorwise(weights, activations).clipped(),
     }
-    if activations == 2 {
-        simulation.cut = 0.03;
-    }
-    simulation
 }
 
 /// Test accuracy of each epoch.

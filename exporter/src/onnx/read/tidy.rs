@@ -72,7 +72,7 @@ fn without(network: Network, dropped: &[TensorId]) -> Network {
             number.max(1) - 1
         })
         .collect();
-    let Network { name, tensors, nodes, input, output, preprocessing, labels } = network;
+    let Network { name, tensors, nodes, input, output, preprocessing, labels, trained } = network;
     let tensors = tensors.into_iter().zip(&keep).filter(|(_, kept)| **kept).map(|(tensor, _)| tensor).collect();
     let nodes = nodes
         .into_iter()
@@ -83,5 +83,6 @@ fn without(network: Network, dropped: &[TensorId]) -> Network {
             node
         })
         .collect();
-    Network { name, tensors, nodes, input: renumbered[input], output: renumbered[output], preprocessing, labels }
+    let (input, output) = (renumbered[input], renumbered[output]);
+    Network { name, tensors, nodes, input, output, preprocessing, labels, trained }
 }

@@ -26,13 +26,21 @@ use crate::calibrate::Width;
 use crate::image;
 use crate::network::{Encoding, Network, Op};
 use crate::pipeline::{Options, quantize_network};
-use crate::quantize::{Weights, quantize_each};
+use crate::quantize::{Scheme, Weights, quantize_each};
 use crate::samples::{Sample, foreign, images, network};
 
 /// The forms of 8 bit that the file can hold: unsigned per tensor, signed weights per channel, everything signed.
-fn forms() -> [Options; 3] {
+fn forms() -> [Options; 4] {
     let activations = |signed| Width { bits: 8, signed };
-    [Options::mobile(8, 8), Options::per_channel(8, activations(false)), Options::per_channel(8, activations(true))]
+    let per_channel = |signed| Options::per_channel(8, activations(signed));
+    [Options::mobile(8, 8), per_channel(false), per_channel(true), unfolded(8, 8)]
+}
+
+/// Weights rounded before BatchNorm is folded.
+fn unfolded(weights: u8, activations: u8) -> Options {
+    let mut options = Options::mobile(weights, activations);
+    options.weights.scheme = Scheme::AsymmetricUnfolded;
+    options
 }
 
 /// Bits of weights and activations that presets are made for.
@@ -44,7 +52,7 @@ fn low_bit_forms() -> Vec<Options> {
         .into_iter()
         .flat_map(|(weights, bits)| {
             let per_channel = |signed| Options::per_channel(weights, Width { bits, signed });
-            [Options::mobile(weights, bits), per_channel(false), per_channel(true)]
+            [Options::mobile(weights, bits), per_channel(false), per_channel(true), unfolded(weights, bits)]
         })
         .collect()
 }

@@ -22,8 +22,16 @@ fn a_start_computes_what_was_predicted_and_no_channel_is_a_copy() {
     let setting = Setting::new(4, 4);
     // Narrow enough that nothing is repeated; and wide enough that much is.
     for architecture in [Architecture { width: 8, ..net_a() }, net_a()] {
-        let start =
-            Start { parameters: &p, architecture: &architecture, setting, s_max: 10, data: &data, batches: 3, seed: 5 };
+        let start = Start {
+            parameters: &p,
+            architecture: &architecture,
+            setting,
+            simulation: None,
+            s_max: 10,
+            data: &data,
+            batches: 3,
+            seed: 5,
+        };
         let network = start.network("net", &device).unwrap();
         assert_eq!(network.labels, data.classes());
         let mut variances: Vec<f32> = Vec::new();

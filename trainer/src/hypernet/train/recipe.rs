@@ -134,7 +134,11 @@ impl Recipe {
         if step < float_steps { &[Setting::FLOAT] } else { &self.settings }
     }
 
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// Whether every figure lies in its range.
+    ///
+    /// # Errors
+    /// The first that does not: found and expected.
+    pub fn check(&self) -> Result<(), String> {
         let positive = [("rate", self.rate), ("clip", self.clip), ("damping", self.damping)];
         if let Some((name, v)) = positive.into_iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
             return Err(format!("{name}: found {v}, expected a positive number"));
