@@ -1,6 +1,6 @@
 //! Enters: the target triple and the core that the compiler was told of (`-Ctarget-cpu`). Leaves: `--cfg intact_cortex_m` for
 //! cores whose own kernels take the place of the portable ones: those that have the DSP instructions and a float unit (`intact_dsp`),
-//! those of them with vector instructions too (`intact_mve`), and those with neither (`intact_thumb`), of which some multiply and
+//! those with vector instructions (`intact_mve`), and those with neither (`intact_thumb`), of which some multiply and
 //! add in one instruction (`intact_mla`). The stable compiler has no `target_feature` that says so.
 
 /// Cores of `thumbv8m.main-none-eabihf` with the DSP instructions. Arm leaves them to the maker of a Cortex-M33; who names the core
@@ -17,13 +17,14 @@ fn main() {
     let cpu = flags.rsplit("target-cpu=").next().filter(|_| flags.contains("target-cpu=")).unwrap_or_default();
     let cpu = cpu.split('\u{1f}').next().unwrap_or_default();
     let main = target == "thumbv8m.main-none-eabihf";
+    let mve = main && MVE.contains(&cpu);
     let dsp = target == "thumbv7em-none-eabihf" || main && DSP.contains(&cpu);
     let mla = target == "thumbv7m-none-eabi";
     let thumb = mla || target == "thumbv6m-none-eabi";
     for (name, there) in [
         ("intact_cortex_m", dsp || thumb),
-        ("intact_dsp", dsp),
-        ("intact_mve", main && MVE.contains(&cpu)),
+        ("intact_dsp", dsp && !mve),
+        ("intact_mve", mve),
         ("intact_thumb", thumb),
         ("intact_mla", mla),
     ] {

@@ -28,10 +28,9 @@ fn assert_within_estimate(firmware: &Firmware) {
         assert!(found <= limit, "{:?}", firmware.sections());
     }
     assert!(found.code > limit.code / 2, "{:?}", firmware.sections());
-    // Kernels of every op and every width of weights, twice on a core with vectors; most of the rest is what talks with the host.
+    // Kernels of every op and every width of weights; most of the rest is what talks with the host.
     let runtime = firmware.sections().runtime;
-    let most = if firmware.board().cpu == "cortex-m55" { 29 } else { 25 } * 1024;
-    assert!(runtime <= most && runtime > found.code / 2, "{:?}", firmware.sections());
+    assert!(runtime <= 24 * 1024 && runtime > found.code / 2, "{:?}", firmware.sections());
 }
 
 #[test]

@@ -33,31 +33,78 @@ pub(crate) fn resnet_sized() -> Vec<u8> {
     net.builder.finish()
 }
 
-/// One op after another with drawn shapes, windows, encodings and weights, each reading any tensor before it: tails of every
-/// length, weights of 8, 4 and 2 bits, groups, zero points at the ends of their limits.
+/// One op after another with drawn shapes, windows, encodings and weights, each reading any tensor before it that is an image: tails
+/// of every length, weights of 8, 4 and 2 bits, groups, pools, dense layers, zero points at the ends of their limits.
 pub(crate) fn drawn_ops(seed: u64, count: usize) -> Vec<u8> {
     let mut draw = Draw::new(seed);
-    let mut encodings = vec![draw.encoding(8)];
-    let mut builder = Builder::new([9, 7, 3], encodings[0]);
+    let first = draw.encoding(8);
+    let mut builder = Builder::new([9, 7, 3], first);
+    let mut images = vec![(0, first)];
     while builder.ops.len() < count {
-        let x = draw.size(0..=encodings.len() as u16 - 1);
-        let ([h, w, c], from) = (builder.tensors[usize::from(x)].shape, encodings[usize::from(x)]);
+        let (x, from) = draw.of(&images);
+        let [h, w, c] = builder.tensors[x as usize].shape;
         let bits = draw.of(&[8, 8, 8, 4]);
         let to = draw.encoding(bits);
         let clamp = draw.clamp(to);
-        let (groups, in_group, out_group) = match draw.int(0..=5) {
-            0 | 1 => (c, 1, 1),
-            2 if c.is_multiple_of(2) => (2, c / 2, draw.size(2..=7)),
-            3 => {
+        match draw.int(0..=9) {
+            0 => {
                 let shift = draw.of(&[0, 3, 22, 30]);
                 let multipliers = [draw.int(0..=1 << 22), draw.int(0..=1 << 22)];
                 let y = builder.tensor([h, w, c], to);
-                builder.op(OpKind::Add { multipliers, shift }, &[x.into(), x.into()], y, clamp);
-                encodings.push(to);
-                continue;
+                builder.op(OpKind::Add { multipliers, shift }, &[x, x], y, clamp);
+                images.push((y, to));
             }
-            _ => (1, c, draw.size(1..=21)),
-        };
+            1 => {
+                let y = builder.tensor([1, 1, c], to);
+                let multiplier = draw.real(0.3, 3.0) / f32::from(h * w);
+                builder.op(OpKind::GlobalAveragePool { multiplier }, &[x], y, clamp);
+            }
+            2 => {
+                let outputs = draw.size(1..=11);
+                let layer = draw.layer(from, outputs.into(), (h * w * c).into());
+                let y = builder.tensor([1, 1, outputs], to);
+                builder.dense(&layer, [x, y], clamp);
+            }
+            kind @ 3..=4 => {
+                let (window, [out_h, out_w]) = drawn_window(&mut draw, [h, w]);
+                let window = WindowRepr { dilation: [1; 2], ..window };
+                let within = |axis: usize| window.padding[axis].max(window.padding[axis + 2]) < window.kernel[axis];
+                if !within(0) || !within(1) || slid(&window, [h, w]) != [out_h, out_w] {
+                    continue;
+                }
+                let (to, clamp) = if kind == 3 { (from, draw.clamp(from)) } else { (to, clamp) };
+                let taps = window.kernel[0] * window.kernel[1];
+                let multipliers: Vec<f32> = (1..=taps).map(|n| draw.real(0.3, 3.0) / f32::from(n)).collect();
+                let y = builder.tensor([out_h, out_w, c], to);
+                let kind = match kind {
+                    3 => OpKind::MaxPool { window },
+                    _ => OpKind::AveragePool { window, multipliers: builder.f32s(&multipliers) },
+                };
+                builder.op(kind, &[x], y, clamp);
+                images.push((y, to));
+            }
+            kind => {
+                let (groups, in_group, out_group) = match kind {
+                    5 | 6 => (c, 1, 1),
+                    7 if c.is_multiple_of(2) => (2, c / 2, draw.size(2..=7)),
+                    _ => (1, c, draw.size(1..=21)),
+                };
+                let (window, [out_h, out_w]) = drawn_window(&mut draw, [h, w]);
+                let taps = window.kernel[0] * window.kernel[1];
+                let layer = draw.layer(from, (groups * out_group).into(), (taps * in_group).into());
+                let y = builder.tensor([out_h, out_w, groups * out_group], to);
+                builder.conv2d(window, groups, &layer, [x, y], clamp);
+                images.push((y, to));
+            }
+        }
+    }
+    builder.finish()
+}
+
+/// A window, and the extents of its output: not so small that nothing is left to read, nor so large that the accumulators could leave
+/// i32.
+fn drawn_window(draw: &mut Draw, size: [u16; 2]) -> (WindowRepr, [u16; 2]) {
+    loop {
         let mut pair = |range| [draw.size(range), draw.size(1..=4)];
         let window = WindowRepr {
             kernel: pair(1..=4),
@@ -65,22 +112,20 @@ pub(crate) fn drawn_ops(seed: u64, count: usize) -> Vec<u8> {
             padding: [pair(0..=2), pair(0..=2)].concat().try_into().unwrap(),
             dilation: pair(1..=2).map(|dilation| dilation.min(2)),
         };
-        let out = [0, 1].map(|axis| {
-            let reach = window.dilation[axis] * (window.kernel[axis] - 1) + 1;
-            let size = [h, w][axis] + window.padding[axis] + window.padding[axis + 2];
-            size.checked_sub(reach).map_or(0, |room| room / window.stride[axis] + 1)
-        });
-        // Not so small that nothing is left to read, nor so large that the accumulators could leave i32.
-        if out.iter().any(|&extent| !(3..=16).contains(&extent)) {
-            continue;
+        let out = slid(&window, size);
+        if out.iter().all(|&extent| (3..=16).contains(&extent)) {
+            return (window, out);
         }
-        let layer =
-            draw.layer(from, (groups * out_group).into(), (window.kernel[0] * window.kernel[1] * in_group).into());
-        let y = builder.tensor([out[0], out[1], groups * out_group], to);
-        builder.conv2d(window, groups, &layer, [x.into(), y], clamp);
-        encodings.push(to);
     }
-    builder.finish()
+}
+
+/// Extents of the output; 0 where the window does not fit.
+fn slid(window: &WindowRepr, size: [u16; 2]) -> [u16; 2] {
+    [0, 1].map(|axis| {
+        let reach = window.dilation[axis] * (window.kernel[axis] - 1) + 1;
+        let size = size[axis] + window.padding[axis] + window.padding[axis + 2];
+        size.checked_sub(reach).map_or(0, |room| room / window.stride[axis] + 1)
+    })
 }
 
 /// An image whose arena holds a picture of `side` x `side` RGB and, behind it, the same picture inverted.

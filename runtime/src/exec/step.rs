@@ -24,9 +24,10 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     match op.repr.kind {
         OpKind::Conv2d { window, groups, weights } => {
             let mut conv = Conv2d::new(op, window, groups, weights);
-            strips(op, window, arena, |window, x, y, scratch| {
+            strips(op, window, arena, &mut |window, x, y, scratch| {
                 conv.window = window;
                 kernels::conv2d::run(kernels, &conv, x, y, scratch);
+                conv.prepared = true;
             });
         }
         OpKind::Dense { weights } => {
@@ -34,15 +35,17 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
             kernels::dense::run(kernels, &op.weights(weights), x, y);
         }
         OpKind::MaxPool { window } => {
-            strips(op, window, arena, |window, x, y, _| kernels::max_pool::run(&window, x, y));
+            strips(op, window, arena, &mut |window, x, y, _| kernels::max_pool::run(kernels, &window, x, y));
         }
         OpKind::AveragePool { window, multipliers } => {
             let multipliers = op.table(multipliers);
-            strips(op, window, arena, |window, x, y, _| kernels::average_pool::run(&window, multipliers, x, y));
+            strips(op, window, arena, &mut |window, x, y, _| {
+                kernels::average_pool::run(kernels, &window, multipliers, x, y)
+            });
         }
         OpKind::GlobalAveragePool { multiplier } => {
             let (x, y, _) = apart(op, arena);
-            kernels::global_average_pool::run(multiplier, x, y);
+            kernels::global_average_pool::run(kernels, multiplier, x, y);
         }
         OpKind::Add { multipliers, shift } => add(kernels, op, multipliers, shift, arena),
         OpKind::Mul { multiplier } => mul(op, multiplier, arena),
@@ -61,8 +64,8 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
 }
 
 /// Calls `run` with window, input, output and scratch of an op that reads one tensor: once, or, when the output lies over the
-/// input, once for each strip of rows.
-fn strips(op: &Op, window: WindowRepr, arena: &mut [u8], mut run: impl FnMut(Window, Input, Output, &mut [u8])) {
+/// input, once for each strip of rows. A trait object, so that this is in flash once and not once for each kind of op.
+fn strips(op: &Op, window: WindowRepr, arena: &mut [u8], run: &mut dyn FnMut(Window, Input, Output, &mut [u8])) {
     let (x, y, window) = (op.input(0), op.output(), Window::from(window));
     let [start, out_start] = [&x, &y].map(|tensor| tensor.range().start);
     let [shape, out_shape] = lines(&window, [x.shape(), y.shape()]);

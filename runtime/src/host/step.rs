@@ -72,7 +72,13 @@ impl Step {
                 Self::Conv(isa, packed)
             }
             OpKind::Dense { weights } => {
-                let conv = Conv2d { window: Window::POINT, groups: 1, depthwise: false, weights: op.weights(weights) };
+                let conv = Conv2d {
+                    window: Window::POINT,
+                    groups: 1,
+                    depthwise: false,
+                    weights: op.weights(weights),
+                    prepared: false,
+                };
                 Self::Conv(isa, Packed::Conv(simd::Packed::new(layout, &conv, &flat(x), y)))
             }
             OpKind::Add { .. }

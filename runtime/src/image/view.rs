@@ -27,7 +27,7 @@ impl<'a> Table<'a> {
     }
 
     /// The table's bytes.
-    #[cfg(intact_dsp)]
+    #[cfg(any(intact_dsp, intact_mve))]
     pub(crate) const fn bytes(self) -> &'a [u8] {
         self.0.as_flattened()
     }

@@ -35,7 +35,7 @@ pub(in crate::kernels) struct Finish {
 
 impl Finish {
     /// The stored integer of an accumulator.
-    #[cfg_attr(intact_dsp, expect(dead_code, reason = "in assembly there"))]
+    #[cfg_attr(any(intact_dsp, intact_mve), expect(dead_code, reason = "in assembly there"))]
     pub(in crate::kernels) fn apply(self, acc: i32, m: f32) -> u8 {
         Requantizer::new(m, self.zero_point, self.clamp).apply(acc) as u8
     }
@@ -45,4 +45,10 @@ impl Finish {
 pub(in crate::kernels) fn words<const N: usize>(scratch: &mut [u8]) -> &mut [[u32; N]] {
     // SAFETY: every pattern of bits is a u32, and the slice that comes back is exclusive as the one that went in.
     unsafe { scratch.align_to_mut().1 }
+}
+
+/// Halves of words in `scratch`, from the first multiple of 4 on.
+pub(in crate::kernels) fn halves(scratch: &mut [u8]) -> &mut [i16] {
+    // SAFETY: every pattern of bits is an i16, and the slice that comes back is exclusive as the one that went in.
+    unsafe { words::<1>(scratch).align_to_mut().1 }
 }

@@ -12,6 +12,8 @@
 pub mod add;
 pub mod average_pool;
 #[cfg(any(intact_cortex_m, test, feature = "testing"))]
+mod channels;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
 mod columns;
 pub mod concat;
 pub mod conv2d;
@@ -20,6 +22,8 @@ pub mod dense;
 mod dot;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
+mod factors;
 pub mod global_average_pool;
 pub mod linked;
 pub mod lookup;
@@ -28,6 +32,8 @@ pub mod mul;
 #[cfg(any(intact_mve, test, feature = "testing"))]
 mod mve;
 pub mod pad;
+#[cfg(any(intact_mve, test, feature = "testing"))]
+mod pixel;
 #[cfg(any(intact_mve, intact_thumb, test, feature = "testing"))]
 mod raw;
 pub(crate) mod scratch;
@@ -58,9 +64,9 @@ pub enum Kernels {
     Portable,
     /// For a Cortex-M with the DSP instructions; elsewhere, where tests want it, the same kernels on a model of them.
     #[cfg(any(intact_dsp, test, feature = "testing"))]
-    #[cfg_attr(all(intact_dsp, not(intact_mve)), default)]
+    #[cfg_attr(intact_dsp, default)]
     Dsp,
-    /// For a Cortex-M with vector instructions (MVE, as a Cortex-M55 has them) beside those; elsewhere, where tests want it, the
+    /// For a Cortex-M with vector instructions (MVE, as a Cortex-M55 has them); elsewhere, where tests want it, the
     /// same kernels on a model of them.
     #[cfg(any(intact_mve, test, feature = "testing"))]
     #[cfg_attr(intact_mve, default)]

@@ -73,11 +73,8 @@ pub(in crate::kernels) trait Raw {
     /// Bytes of four columns for each element.
     const ELEMENT: usize;
 
-    /// Whether weights of so many bits are multiplied.
-    fn takes(bits: u8) -> bool;
-
-    /// Whether columns are two's complement, for weights that are or are not.
-    fn signed(weights: bool) -> bool;
+    /// Whether columns for these weights are two's complement.
+    fn signed(weights: &Weights) -> bool;
 
     /// Puts `value` into every element of some columns of `len` elements.
     fn fill(columns: &mut [u8], len: usize, pixels: Range<usize>, value: u8);

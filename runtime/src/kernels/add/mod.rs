@@ -8,6 +8,11 @@ mod mve;
 mod reference;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
+#[cfg(any(intact_dsp, intact_mve, test, feature = "testing"))]
+mod sum;
+
+#[cfg(any(intact_dsp, intact_mve, test, feature = "testing"))]
+pub(super) use sum::Sum;
 
 use super::Kernels;
 #[cfg(any(intact_dsp, test, feature = "testing"))]

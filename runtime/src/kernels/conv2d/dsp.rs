@@ -22,6 +22,7 @@ struct Run<'a> {
 
 /// Needs the scratch that [`scratch_bytes`](crate::kernels::scratch_bytes) says, at a multiple of 4, and rows of at least
 /// four bytes; without them the reference runs.
+#[inline(never)]
 pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     let in_group = x.shape[2] / conv.groups;
     let len = conv.window.kernel[0] * conv.window.kernel[1] * in_group;

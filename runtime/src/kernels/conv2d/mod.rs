@@ -3,10 +3,8 @@
 
 #[cfg(not(intact_cortex_m))]
 mod depthwise;
-#[cfg(any(intact_dsp, test, feature = "testing"))]
-mod depthwise_dsp;
-#[cfg(any(intact_thumb, test, feature = "testing"))]
-mod depthwise_thumb;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
+mod depthwise_channels;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
 #[cfg(all(target_arch = "aarch64", any(test, feature = "std")))]
@@ -43,6 +41,8 @@ pub struct Conv2d<'a> {
     pub depthwise: bool,
     /// Weights, biases, multipliers.
     pub weights: Weights<'a>,
+    /// Whether the scratch holds what an earlier strip of the same convolution put there.
+    pub prepared: bool,
 }
 
 impl<'a> Conv2d<'a> {
@@ -54,6 +54,7 @@ impl<'a> Conv2d<'a> {
             groups: groups.into(),
             depthwise: scratch::is_depthwise(groups, in_channels, out_channels),
             weights: op.weights(weights),
+            prepared: false,
         }
     }
 }
@@ -68,21 +69,21 @@ pub fn run(kernels: Kernels, conv: &Conv2d, x: Input, y: Output, scratch: &mut [
         Kernels::Portable => portable::run(conv, x, y, scratch),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp if const { linked("Depthwise") } && conv.depthwise => {
-            depthwise_dsp::run::<Instructions>(conv, x, y, scratch)
+            depthwise_channels::run::<Instructions>(conv, x, y, scratch)
         }
         #[cfg(any(intact_dsp, test, feature = "testing"))]
         Kernels::Dsp => dsp::run::<Instructions>(conv, x, y, scratch),
         #[cfg(any(intact_mve, test, feature = "testing"))]
         Kernels::Mve if const { linked("Depthwise") } && conv.depthwise => {
-            depthwise_dsp::run::<Instructions>(conv, x, y, scratch)
+            depthwise_channels::run::<mve::Instructions>(conv, x, y, scratch)
         }
         #[cfg(any(intact_mve, test, feature = "testing"))]
-        Kernels::Mve => raw::run::<mve::Instructions>(conv, x, y, scratch, dsp::run::<Instructions>),
+        Kernels::Mve => raw::run::<mve::Instructions>(conv, x, y, scratch),
         #[cfg(any(intact_thumb, test, feature = "testing"))]
-        Kernels::Thumb if const { linked("Depthwise") } && conv.depthwise => depthwise_thumb::run(conv, x, y),
-        #[cfg(any(intact_thumb, test, feature = "testing"))]
-        Kernels::Thumb => {
-            raw::run::<thumb::Instructions>(conv, x, y, scratch, |conv, x, y, _| reference::run(conv, x, y))
+        Kernels::Thumb if const { linked("Depthwise") } && conv.depthwise => {
+            depthwise_channels::run::<thumb::Instructions>(conv, x, y, scratch)
         }
+        #[cfg(any(intact_thumb, test, feature = "testing"))]
+        Kernels::Thumb => raw::run::<thumb::Instructions>(conv, x, y, scratch),
     }
 }

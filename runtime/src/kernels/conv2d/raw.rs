@@ -1,7 +1,7 @@
 //! The same integers over columns of raw bytes: the inputs of four output pixels are copied into columns of the scratch and
 //! multiplied with every row of the weights.
 
-use super::{Conv2d, Input, Output};
+use super::{Conv2d, Input, Output, reference};
 use crate::kernels::{
     columns::{Finish, PIXELS, Rows, words},
     raw::{Raw, Source, Tile},
@@ -25,28 +25,22 @@ struct Run<'a> {
     constants: &'a mut [[u32; 1]],
 }
 
-/// Needs weights that the core takes, and the scratch that [`scratch_bytes`](crate::kernels::scratch_bytes) says, at a multiple of 4;
-/// what lacks one of them is done `otherwise`.
-pub(super) fn run<R: Raw>(
-    conv: &Conv2d,
-    x: Input,
-    y: Output,
-    scratch: &mut [u8],
-    otherwise: impl FnOnce(&Conv2d, Input, Output, &mut [u8]),
-) {
+/// Needs the scratch that [`scratch_bytes`](crate::kernels::scratch_bytes) says, at a multiple of 4; without it the reference runs.
+#[inline(never)]
+pub(super) fn run<R: Raw>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     let in_group = x.shape[2] / conv.groups;
     let len = conv.window.kernel[0] * conv.window.kernel[1] * in_group;
     let padded = len.next_multiple_of(8 / usize::from(conv.weights.bits));
     let places = scratch.split_at_mut_checked(4 * y.shape[2]).map(|(constants, columns)| (words(constants), columns));
     let enough = |(constants, columns): &(&mut [[u32; 1]], &mut [u8])| {
-        R::takes(conv.weights.bits) && constants.len() == y.shape[2] && columns.len() >= R::ELEMENT * padded
+        constants.len() == y.shape[2] && columns.len() >= R::ELEMENT * padded
     };
     let Some((constants, columns)) = places.filter(enough) else {
-        return otherwise(conv, x, y, scratch);
+        return reference::run(conv, x, y);
     };
     // What lies behind `len` meets no weight that means something.
     columns.fill(0);
-    let signed = R::signed(conv.weights.signed);
+    let signed = R::signed(&conv.weights);
     let (flip, lift) = match (x.signed, signed) {
         (true, false) => (0x80, 128),
         (false, true) => (0x80, -128),
@@ -60,7 +54,8 @@ impl Run<'_> {
     fn pixels<R: Raw>(&mut self, y: Output) {
         let [out_h, out_w, channels] = y.shape;
         let weights = &self.conv.weights;
-        for (k, constant) in self.constants.iter_mut().enumerate() {
+        let unprepared = if self.conv.prepared { 0 } else { channels };
+        for (k, constant) in self.constants[..unprepared].iter_mut().enumerate() {
             // Wrapping, like the sums: only their difference is known to stay within i32.
             let zeros = (self.len as i32).wrapping_mul(weights.zero_point(k));
             let product = self.zero_point.wrapping_mul(R::total(weights, k, self.len).wrapping_sub(zeros));

@@ -4,7 +4,11 @@
 #[cfg(not(intact_cortex_m))]
 mod portable;
 mod reference;
+#[cfg(any(intact_cortex_m, test, feature = "testing"))]
+mod rows;
 
+#[cfg(any(intact_mve, test, feature = "testing"))]
+use super::mve::{Instructions, Mve};
 use super::{Input, Kernels, Output};
 use crate::image::Weights;
 
@@ -15,10 +19,10 @@ pub fn run(kernels: Kernels, weights: &Weights, x: Input, y: Output) {
         #[cfg(not(intact_cortex_m))]
         Kernels::Portable => portable::run(weights, x, y),
         #[cfg(any(intact_dsp, test, feature = "testing"))]
-        Kernels::Dsp => reference::run(weights, x, y),
+        Kernels::Dsp => rows::run(weights, x, y, |factors| factors.dot()),
         #[cfg(any(intact_mve, test, feature = "testing"))]
-        Kernels::Mve => reference::run(weights, x, y),
+        Kernels::Mve => rows::run(weights, x, y, Instructions::dot),
         #[cfg(any(intact_thumb, test, feature = "testing"))]
-        Kernels::Thumb => reference::run(weights, x, y),
+        Kernels::Thumb => rows::run(weights, x, y, |factors| factors.dot()),
     }
 }

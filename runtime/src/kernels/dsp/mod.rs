@@ -22,8 +22,12 @@ pub(super) use model::Model;
 #[cfg(all(not(intact_dsp), any(test, feature = "testing")))]
 pub(super) use model::Model as Instructions;
 
-use super::columns::{Finish, PIXELS, Rows};
-use crate::image::{Table, Weights};
+use super::{
+    add::Sum,
+    channels::Depthwise,
+    columns::{Finish, PIXELS, Rows},
+};
+use crate::image::Weights;
 use ::core::{cell::Cell, ops::Range};
 
 /// Two words, that is four elements, of each of four columns.
@@ -62,73 +66,16 @@ pub(super) struct Tile<'a> {
     pub(super) finish: Finish,
 }
 
-/// Blocks of four neighbouring channels of a depthwise convolution, for output pixels in one row of the output whose windows
-/// have the same taps inside the image.
-#[derive(Clone, Debug)]
-pub(super) struct Channels<'a> {
-    /// From the first tap of the first pixel on.
-    pub(super) x: &'a [u8],
-    /// Two's complement?
-    pub(super) signed: bool,
-    /// `zx`.
-    pub(super) zero_point: i32,
-    /// Bytes from one output pixel's first tap to the next one's.
-    pub(super) step: usize,
-    /// Taps inside the image: down, right.
-    pub(super) taps: [usize; 2],
-    /// Bytes from tap to tap: down, right.
-    pub(super) tap_steps: [usize; 2],
-    /// `w - zw` of each tap of the first block, from the first tap inside the image on: channels 0 and 2, channels 1 and 3.
-    pub(super) weights: &'a [[u32; 2]],
-    /// Taps of the whole window: down, right. So many further on lie the weights of the next block.
-    pub(super) kernel: [usize; 2],
-    /// The first channel, in these tables.
-    pub(super) channel: usize,
-    /// Blocks, at least one, each four channels behind the one before.
-    pub(super) blocks: usize,
-    /// Biases.
-    pub(super) bias: Table<'a>,
-    /// Multipliers.
-    pub(super) multipliers: Table<'a>,
-    /// To stored integers.
-    pub(super) finish: Finish,
-    /// Output pixels.
-    pub(super) count: usize,
-    /// Bytes from output pixel to output pixel.
-    pub(super) out_step: usize,
-}
-
-/// An Add whose sums, roundings included, stay within i32: `y = clamp(((a * A + b * B + offset) >> shift) - odd_tie + zy)`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sum {
-    /// Whether each input is two's complement.
-    pub(super) signed: [bool; 2],
-    /// `A`, `B`.
-    pub(super) multipliers: [i32; 2],
-    /// `- za * A - zb * B`, and a half.
-    pub(super) offset: i32,
-    /// At least 1.
-    pub(super) shift: u32,
-    /// To stored integers.
-    pub(super) finish: Finish,
-}
-
-/// The inner loops.
-pub(super) trait Dsp {
+/// The inner loops; channels 0 and 2 of a block of a depthwise convolution share a word, and so do 1 and 3.
+pub(super) trait Dsp: Depthwise {
     /// Fills column `pixel` of `slots` with elements; runs and steps of where they are put are whole groups.
     fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize);
 
     /// Copies bytes.
     fn copy(rows: Rows, to: &mut [u8]);
 
-    /// For each of `widened` four bytes, `step` bytes from those before, less `zero_points`: 0 and 2, 1 and 3.
-    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]);
-
     /// `y[starts[p] + k] = finish(bias[k] + sum (w - zw) * column[p])` for every row `k` and pixel `p`.
     fn tile(tile: &Tile, y: &mut [u8]);
-
-    /// All blocks of `count` output pixels, the first at the start of `y`.
-    fn channels(channels: &Channels, y: &mut [u8]);
 
     /// All three slices have one length, a multiple of 4.
     fn sum(sum: &Sum, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]);

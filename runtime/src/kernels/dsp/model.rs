@@ -1,6 +1,6 @@
 //! What the inner loops compute, in plain Rust: for hosts, where the kernels around them are tested.
 
-use super::{Channels, Dsp, PIXELS, Rows, Slot, Source, Sum, Tile, group};
+use super::{Depthwise, Dsp, PIXELS, Rows, Slot, Source, Sum, Tile, group};
 use crate::arith::widen;
 use core::cell::Cell;
 
@@ -15,6 +15,15 @@ fn halves(word: u32) -> [i32; 2] {
 
 fn word(low: i32, high: i32) -> u32 {
     (low as u32 & 0xffff) | (high as u32) << 16
+}
+
+impl Depthwise for Model {
+    const LANES: usize = 4;
+    const PARTIAL: bool = false;
+
+    fn place(lane: usize) -> usize {
+        [0, 2, 1, 3][lane]
+    }
 }
 
 impl Dsp for Model {
@@ -37,13 +46,6 @@ impl Dsp for Model {
         }
     }
 
-    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]) {
-        for (i, words) in widened.iter_mut().enumerate() {
-            let value = |c: usize| widen(bytes[i * step + c], signed) - zero_points[c];
-            *words = [0, 1].map(|c| word(value(c), value(c + 2)));
-        }
-    }
-
     fn tile(tile: &Tile, y: &mut [u8]) {
         let half = group(tile.weights.bits) / 2;
         for k in tile.rows.clone() {
@@ -59,24 +61,6 @@ impl Dsp for Model {
                 }
                 y[tile.starts[p] + k] = tile.finish.apply(acc, tile.weights.multipliers.f32(k));
             }
-        }
-    }
-
-    fn channels(channels: &Channels, y: &mut [u8]) {
-        let window = channels.kernel[0] * channels.kernel[1];
-        for (i, c) in (0..channels.count).flat_map(|i| (0..4 * channels.blocks).map(move |c| (i, c))) {
-            let weights = &channels.weights[c / 4 * window..];
-            let mut acc = channels.bias.i32(channels.channel + c);
-            for r in 0..channels.taps[0] {
-                for s in 0..channels.taps[1] {
-                    let at = i * channels.step + r * channels.tap_steps[0] + s * channels.tap_steps[1] + c;
-                    let value = widen(channels.x[at], channels.signed) - channels.zero_point;
-                    let weight = halves(weights[r * channels.kernel[1] + s][c % 2])[c % 4 / 2];
-                    acc = acc.wrapping_add(value * weight);
-                }
-            }
-            let m = channels.multipliers.f32(channels.channel + c);
-            y[i * channels.out_step + c] = channels.finish.apply(acc, m);
         }
     }
 

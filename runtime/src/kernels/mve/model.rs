@@ -1,8 +1,8 @@
 //! What the inner loops compute, in plain Rust: for hosts, where the kernels around them are tested.
 
-use super::{Mve, Sum};
+use super::{Depthwise, Factors, Mve, Pixel, Sum, signed};
 use crate::{
-    arith::widen,
+    arith::{Requantize, Requantizer, widen},
     image::Weights,
     kernels::{
         columns::Rows,
@@ -19,12 +19,8 @@ pub(in crate::kernels) struct Model;
 impl Raw for Model {
     const ELEMENT: usize = 4;
 
-    fn takes(bits: u8) -> bool {
-        bits == 8
-    }
-
-    fn signed(weights: bool) -> bool {
-        weights
+    fn signed(weights: &Weights) -> bool {
+        signed(weights)
     }
 
     fn fill(columns: &mut [u8], len: usize, pixels: Range<usize>, value: u8) {
@@ -49,12 +45,35 @@ impl Raw for Model {
     }
 
     fn tile(tile: &Tile, y: &mut [u8]) {
-        tile.plainly(y, |p, i| widen(tile.columns[p * tile.len + i], tile.weights.signed));
+        tile.plainly(y, |p, i| widen(tile.columns[p * tile.len + i], signed(tile.weights)));
     }
+}
+
+impl Depthwise for Model {
+    const LANES: usize = 8;
+    const PARTIAL: bool = true;
 }
 
 impl Mve for Model {
     fn sum(sum: &Sum, inputs: [&[Cell<u8>]; 2], y: &[Cell<u8>]) {
         dsp::Model::sum(sum, inputs, y);
+    }
+
+    fn means(pixel: &Pixel, multiplier: f32, y: &mut [u8]) {
+        let requantizer = Requantizer::new(multiplier, pixel.finish.zero_point, pixel.finish.clamp);
+        for (channel, y) in y.iter_mut().enumerate() {
+            *y = requantizer.apply(pixel.values(channel).map(|value| value - pixel.zero_point).sum()) as u8;
+        }
+    }
+
+    fn largest(pixel: &Pixel, y: &mut [u8]) {
+        let [low, high] = pixel.finish.clamp;
+        for (channel, y) in y.iter_mut().enumerate() {
+            *y = pixel.values(channel).fold(low, i32::max).min(high) as u8;
+        }
+    }
+
+    fn dot(factors: &Factors) -> i32 {
+        factors.dot()
     }
 }

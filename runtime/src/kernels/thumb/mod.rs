@@ -13,5 +13,7 @@ pub(super) use self::core::Core as Instructions;
 #[cfg(not(intact_thumb))]
 pub(super) use model::Model as Instructions;
 
+use super::channels::Depthwise;
+
 /// Bytes of four columns for an element: two words.
 const ELEMENT: usize = 8;

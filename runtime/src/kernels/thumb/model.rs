@@ -1,6 +1,6 @@
 //! What the inner loops compute, in plain Rust: for hosts, where the kernels around them are tested.
 
-use super::ELEMENT;
+use super::{Depthwise, ELEMENT};
 use crate::{
     image::Weights,
     kernels::{
@@ -17,11 +17,7 @@ pub(in crate::kernels) struct Model;
 impl Raw for Model {
     const ELEMENT: usize = ELEMENT;
 
-    fn takes(_: u8) -> bool {
-        true
-    }
-
-    fn signed(_: bool) -> bool {
+    fn signed(_: &Weights) -> bool {
         false
     }
 
@@ -50,4 +46,9 @@ impl Raw for Model {
     fn tile(tile: &Tile, y: &mut [u8]) {
         tile.plainly(y, |p, i| tile.columns[ELEMENT * i + 2 * p].into());
     }
+}
+
+impl Depthwise for Model {
+    const LANES: usize = 1;
+    const PARTIAL: bool = true;
 }

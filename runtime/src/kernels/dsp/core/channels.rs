@@ -3,18 +3,16 @@
 #![allow(unsafe_code, reason = "assembly")]
 
 use super::{Ends, core_directive, requantize, twice};
-use crate::kernels::dsp::Channels;
-use crate::kernels::linked::{absent, linked};
+use crate::kernels::channels::{Channels, of_sign};
 use core::{arch::naked_asm, mem::offset_of};
 
 #[inline]
 pub(super) fn run(channels: &Channels, y: &mut [u8]) {
     let Channels { taps: [down, right], tap_steps: [row_step, tap_step], kernel, step, count, blocks, .. } = *channels;
-    assert!(down > 0 && right > 0 && count > 0 && blocks > 0);
-    let last = (count - 1) * step + (down - 1) * row_step + (right - 1) * tap_step;
-    let x = &channels.x[..last + 4 * blocks];
-    let y = &mut y[..(count - 1) * channels.out_step + 4 * blocks];
-    let weights = &channels.weights[..(blocks - 1) * kernel[0] * kernel[1] + (down - 1) * kernel[1] + right];
+    assert!(down > 0 && right > 0 && count > 0 && blocks > 0 && channels.lanes == 4);
+    let x = &channels.x[..channels.reach()];
+    let y = &mut y[..channels.out_reach()];
+    let weights = &channels.weights[..4 * ((blocks - 1) * kernel[0] * kernel[1] + (down - 1) * kernel[1] + right)];
     let tables = 4 * channels.channel..4 * channels.channel + 16 * blocks;
     let mut args = Work {
         x: x.as_ptr(),
@@ -40,14 +38,10 @@ pub(super) fn run(channels: &Channels, y: &mut [u8]) {
         block_y: 4usize.wrapping_sub(count * channels.out_step),
         blocks,
     };
-    let run = match channels.signed {
-        true if const { linked("from-signed") } => channels_signed,
-        false if const { linked("from-unsigned") } => channels_unsigned,
-        _ => absent(),
-    };
+    let run = of_sign(channels.signed, [channels_signed, channels_unsigned]);
     // SAFETY: four bytes of every tap of every pixel and block lie in `x`, four of every output pixel and block in `y`, a
-    // weight for each tap in `weights`, and four numbers for each block in the tables, by the slices above. The args are
-    // this function's own.
+    // weight for each tap and channel in `weights`, at a multiple of 4, and four numbers for each block in the tables, by the slices
+    // above. The args are this function's own.
     unsafe { run(&mut args) };
 }
 
@@ -64,7 +58,7 @@ struct Work {
     row_step: usize,
     taps: usize,
     tap_step: usize,
-    weights: *const [u32; 2],
+    weights: *const i16,
     weight_skip: usize,
     /// Whether all of a 3 x 3 window is inside.
     square: u32,

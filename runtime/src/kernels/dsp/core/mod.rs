@@ -10,8 +10,14 @@ mod rows;
 mod sum;
 mod tile;
 
-use super::{Channels, Dsp, Slot, Source, Sum, Tile};
-use crate::kernels::columns::{Finish, Rows};
+use super::{Depthwise, Dsp, Slot, Source, Sum, Tile};
+use crate::{
+    image::Weights,
+    kernels::{
+        channels::Channels,
+        columns::{Finish, Rows},
+    },
+};
 use core::cell::Cell;
 
 /// The core's own instructions.
@@ -78,6 +84,21 @@ fn twice(value: i32) -> u32 {
     value as u16 as u32 * 0x1_0001
 }
 
+impl Depthwise for Core {
+    const LANES: usize = 4;
+    const PARTIAL: bool = false;
+
+    #[inline(always)]
+    fn prepare(weights: &Weights, channels: usize, first: usize, _: usize, widened: &mut [i16]) {
+        rows::widen_weights(weights, channels, first, widened);
+    }
+
+    #[inline(always)]
+    fn channels(channels: &Channels, y: &mut [u8]) {
+        channels::run(channels, y);
+    }
+}
+
 impl Dsp for Core {
     #[inline(always)]
     fn widen(source: Source, rows: Rows, slots: &mut [Slot], pixel: usize) {
@@ -90,18 +111,8 @@ impl Dsp for Core {
     }
 
     #[inline(always)]
-    fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]) {
-        rows::widen_weights(bytes, step, signed, zero_points, widened);
-    }
-
-    #[inline(always)]
     fn tile(tile: &Tile, y: &mut [u8]) {
         tile::run(tile, y);
-    }
-
-    #[inline(always)]
-    fn channels(channels: &Channels, y: &mut [u8]) {
-        channels::run(channels, y);
     }
 
     #[inline(always)]

@@ -3,10 +3,13 @@
 #![allow(unsafe_code, reason = "assembly")]
 
 use super::{core_directive, twice};
-use crate::kernels::{
-    columns::{PIXELS, Rows},
-    dsp::{Slot, Source, group},
-    linked::{absent, linked},
+use crate::{
+    image::Weights,
+    kernels::{
+        columns::{PIXELS, Rows},
+        dsp::{Slot, Source, group},
+        linked::{absent, linked},
+    },
 };
 use core::{arch::naked_asm, mem::size_of};
 
@@ -61,14 +64,26 @@ pub(super) fn copy(rows: Rows, to: &mut [u8]) {
     unsafe { copy_rows(&args) };
 }
 
-#[inline]
-pub(super) fn widen_weights(bytes: &[u8], step: usize, signed: bool, zero_points: [i32; 4], widened: &mut [[u32; 2]]) {
-    let Some(last) = widened.len().checked_sub(1) else { return };
-    let from = bytes[..last * step + 4].as_ptr();
+pub(super) fn widen_weights(weights: &Weights, channels: usize, first: usize, widened: &mut [i16]) {
+    let zero_points = [0, 1, 2, 3].map(|c| weights.zero_point(first + c));
+    if weights.bits < 8 {
+        // Packed weights are read one by one; there are few of them.
+        for (tap, widened) in widened.chunks_exact_mut(4).enumerate() {
+            for (place, c) in widened.iter_mut().zip([0, 2, 1, 3]) {
+                *place = (weights.get(tap, channels, first + c) - zero_points[c]) as i16;
+            }
+        }
+        return;
+    }
+    let count = widened.len() / 4;
+    assert!(count > 0);
+    let from = weights.data[first..][..(count - 1) * channels + 4].as_ptr();
     let lift = |c: usize| (-zero_points[c]) as u16 as u32 | ((-zero_points[c + 2]) as u32) << 16;
-    let widen = if signed { widen_weights_signed } else { widen_weights_unsigned };
-    // SAFETY: four bytes for each of `widened` lie in `bytes`, by the slice above.
-    unsafe { widen(&Blocks { from, to: widened.as_mut_ptr(), count: widened.len(), step, lifts: [lift(0), lift(1)] }) };
+    let widen = if weights.signed { widen_weights_signed } else { widen_weights_unsigned };
+    let lifts = [lift(0), lift(1)];
+    // SAFETY: four bytes for each tap lie in `bytes`, by the slice above, and `widened` has four halves for each, from a multiple of
+    // 4 on, as all blocks of the scratch have.
+    unsafe { widen(&Blocks { from, to: widened.as_mut_ptr(), count, step: channels, lifts }) };
 }
 
 /// Rows that are widened or copied.
@@ -206,7 +221,7 @@ rows!(widen_2_unsigned, widen_2!("uxtab16"));
 #[repr(C)]
 struct Blocks {
     from: *const u8,
-    to: *mut [u32; 2],
+    to: *mut i16,
     count: usize,
     step: usize,
     lifts: [u32; 2],

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "assembly")]
 
 use super::{Ends, core_directive};
-use crate::kernels::dsp::Sum;
+use crate::kernels::add::Sum;
 use core::{arch::naked_asm, cell::Cell, mem::offset_of};
 
 #[inline]

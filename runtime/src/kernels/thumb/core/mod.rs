@@ -7,11 +7,14 @@
 
 #![allow(unsafe_code, reason = "assembly")]
 
-use super::ELEMENT;
+mod channels;
+
+use super::{Depthwise, ELEMENT};
 use crate::{
     arith::{Requantize, Requantizer},
     image::Weights,
     kernels::{
+        channels::Channels,
         columns::{PIXELS, Rows},
         linked::{absent, linked},
         raw::{Raw, Source, Tile},
@@ -26,11 +29,7 @@ pub(in crate::kernels) struct Core;
 impl Raw for Core {
     const ELEMENT: usize = ELEMENT;
 
-    fn takes(_: u8) -> bool {
-        true
-    }
-
-    fn signed(_: bool) -> bool {
+    fn signed(_: &Weights) -> bool {
         false
     }
 
@@ -87,6 +86,15 @@ impl Raw for Core {
                 y[tile.starts[p] + k] = requantizer.apply(acc) as u8;
             }
         }
+    }
+}
+
+impl Depthwise for Core {
+    const LANES: usize = 1;
+    const PARTIAL: bool = true;
+
+    fn channels(channels: &Channels, y: &mut [u8]) {
+        channels::run(channels, y);
     }
 }
 

@@ -1,31 +1,32 @@
-//! The same integers for a depthwise convolution, with the DSP instructions: four neighbouring channels at a time, with
-//! weights that were widened once, less their zero points, into the scratch. The last block of channels is laid over the one
-//! before it when there are no whole four left.
+//! The same integers for a depthwise convolution on a Cortex-M: a block of neighbouring channels at a time, with weights that were
+//! widened once, less their zero points, into the scratch. Where blocks are whole, the last is laid over the one before it when
+//! channels are left over.
 
 use super::{Conv2d, Input, Output, reference};
 use crate::{
     arith::{Requantize, Requantizer},
     kernels::{
-        columns::{Finish, words},
-        dsp::{Channels, Dsp},
+        channels::{Channels, Depthwise, places},
+        columns::{Finish, halves},
     },
 };
 
-/// Channels in a block.
-const BLOCK: usize = 4;
-
-/// Needs four channels, and the scratch that [`scratch_bytes`](crate::kernels::scratch_bytes) says, at a multiple of 4;
-/// without them the reference runs.
-pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
+/// Needs the channels of a block where blocks are whole, and the scratch that [`scratch_bytes`](crate::kernels::scratch_bytes) says,
+/// at a multiple of 4; without them the reference runs.
+#[inline(never)]
+pub(super) fn run<D: Depthwise>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]) {
     let [_, w, channels] = x.shape;
     let [_, out_w, _] = y.shape;
     let taps = conv.window.kernel[0] * conv.window.kernel[1];
-    let widened = words(scratch);
-    let Some(widened) = widened.get_mut(..taps * channels.div_ceil(BLOCK)).filter(|_| channels >= BLOCK) else {
+    let len = taps * places(channels, D::LANES);
+    let Some(widened) = halves(scratch).get_mut(..len).filter(|_| D::PARTIAL || channels >= D::LANES) else {
         return reference::run(conv, x, y);
     };
-    for (block, widened) in widened.chunks_exact_mut(taps).enumerate() {
-        widen::<D>(conv, (BLOCK * block).min(channels - BLOCK), channels, widened);
+    let unprepared = if conv.prepared { 0 } else { len };
+    for (block, widened) in widened[..unprepared].chunks_mut(taps * D::LANES).enumerate() {
+        let first = D::LANES * block;
+        let first = if D::PARTIAL { first } else { first.min(channels - D::LANES) };
+        D::prepare(&conv.weights, channels, first, D::LANES.min(channels - first), widened);
     }
     let inside = conv.window.inside(1, w, out_w);
     let mut run = Run { conv, x, y, widened };
@@ -37,30 +38,16 @@ pub(super) fn run<D: Dsp>(conv: &Conv2d, x: Input, y: Output, scratch: &mut [u8]
     }
 }
 
-/// `w - zw` of four channels, tap by tap: channels 0 and 2, channels 1 and 3.
-fn widen<D: Dsp>(conv: &Conv2d, first: usize, channels: usize, widened: &mut [[u32; 2]]) {
-    let weights = &conv.weights;
-    let zero_points = [0, 1, 2, 3].map(|c| weights.zero_point(first + c));
-    if weights.bits == 8 {
-        return D::widen_weights(&weights.data[first..], channels, weights.signed, zero_points, widened);
-    }
-    // Packed weights are read one by one; there are few of them.
-    for (tap, words) in widened.iter_mut().enumerate() {
-        let half = |c: usize| (weights.get(tap, channels, first + c) - zero_points[c]) as u16;
-        *words = [0, 1].map(|c| u32::from(half(c)) | u32::from(half(c + 2)) << 16);
-    }
-}
-
 struct Run<'a> {
     conv: &'a Conv2d<'a>,
     x: Input<'a>,
     y: Output<'a>,
-    widened: &'a [[u32; 2]],
+    widened: &'a [i16],
 }
 
 impl Run<'_> {
     /// `count` output pixels, whose windows have the same columns inside the image.
-    fn pixels<D: Dsp>(&mut self, [oy, ox]: [usize; 2], count: usize) {
+    fn pixels<D: Depthwise>(&mut self, [oy, ox]: [usize; 2], count: usize) {
         let Self { conv: Conv2d { window, weights, .. }, x, y, widened } = self;
         let [h, w, channels] = x.shape;
         let out = &mut y.bytes[(oy * y.shape[1] + ox) * channels..];
@@ -85,21 +72,28 @@ impl Run<'_> {
             step: window.stride[1] * channels,
             taps: [rows.len(), taps.len()],
             tap_steps: [window.dilation[0] * w * channels, window.dilation[1] * channels],
-            weights: &widened[first_tap..],
+            weights: &[],
             kernel: window.kernel,
             channel: 0,
-            blocks: channels / BLOCK,
+            lanes: D::LANES,
+            blocks: channels / D::LANES,
             bias: weights.bias,
             multipliers: weights.multipliers,
             finish,
             count,
             out_step: channels,
         };
-        D::channels(&work, out);
-        if !channels.is_multiple_of(BLOCK) {
-            work.channel = channels - BLOCK;
+        let (whole, rest) = (work.blocks, channels % D::LANES);
+        if whole > 0 {
+            work.weights = &widened[first_tap * D::LANES..];
+            D::channels(&work, out);
+        }
+        if rest > 0 {
+            work.lanes = if D::PARTIAL { rest } else { D::LANES };
+            work.channel = channels - work.lanes;
             work.x = &x_bytes[work.channel..];
-            work.weights = &widened[work.blocks * window.kernel[0] * window.kernel[1] + first_tap..];
+            let block = whole * window.kernel[0] * window.kernel[1] * D::LANES;
+            work.weights = &widened[block + first_tap * places(work.lanes, D::LANES)..];
             work.blocks = 1;
             D::channels(&work, &mut out[work.channel..]);
         }
