@@ -63,9 +63,12 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
     }
 }
 
+/// What does a strip: window, input, output and scratch.
+type OneStrip<'a> = dyn FnMut(Window, Input, Output, &mut [u8]) + 'a;
+
 /// Calls `run` with window, input, output and scratch of an op that reads one tensor: once, or, when the output lies over the
 /// input, once for each strip of rows. A trait object, so that this is in flash once and not once for each kind of op.
-fn strips(op: &Op, window: WindowRepr, arena: &mut [u8], run: &mut dyn FnMut(Window, Input, Output, &mut [u8])) {
+fn strips(op: &Op, window: WindowRepr, arena: &mut [u8], run: &mut OneStrip) {
     let (x, y, window) = (op.input(0), op.output(), Window::from(window));
     let [start, out_start] = [&x, &y].map(|tensor| tensor.range().start);
     let [shape, out_shape] = lines(&window, [x.shape(), y.shape()]);
