@@ -7,7 +7,7 @@ use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
     Ends, Form, LANES, Simd,
     neon::{self, Neon},
-    panel::{blocks, correction, layers},
+    panel::{blocks, correction, layers_of_taps},
     stage::Stage,
     tile::{Products, Target, tiles},
 };
@@ -89,16 +89,18 @@ impl Packed {
             conv.weights.bias.i32(c).wrapping_add(correction(FORM, x, weights))
         });
         let multipliers = blocks(0..unit, |lane| conv.weights.multipliers.f32(lane % channels));
+        let layers = layers_of_taps(FORM, &conv.weights, kernel_h * kernel_w, channels);
+        let layers = layers.as_slice();
         let taps = |first: usize| -> Vec<Tap> {
             let positions = (0..kernel_h).flat_map(|r| (0..kernel_w).map(move |s| (r, s)));
             let tap = |(r, s)| {
-                let weights: [_; LANES] = core::array::from_fn(|lane| {
-                    let inside = first + lane < unit;
-                    layers(FORM, if inside { weight(r * kernel_w + s, (first + lane) % channels) } else { 0 })
-                });
                 let row = r * window.dilation[0] * stage.row_bytes();
                 let offset = row + s * window.dilation[1] * stage.pixel_bytes() + first;
-                (0..weights[0].len()).map(move |layer| Tap { offset, weights: weights.map(|layers| layers[layer]) })
+                layers.iter().map(move |layer| {
+                    let at = |channel: usize| (r * kernel_w + s) * channels + channel % channels;
+                    let weight = |channel: usize| if channel < unit { layer[at(channel)] as i8 } else { 0 };
+                    Tap { offset, weights: core::array::from_fn(|lane| weight(first + lane)) }
+                })
             };
             positions.flat_map(tap).filter(|tap| tap.weights != [0; LANES]).collect()
         };

@@ -4,8 +4,8 @@
 
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
-    Ends, Form, LANES, Row, Simd,
-    panel::{LAYERS, blocks, correction, pack},
+    Ends, Form, LANES, Simd,
+    panel::{blocks, correction, layers_of_taps, pack},
     stage::Stage,
     tile::{Own, Taps, Target, tiles},
 };
@@ -45,9 +45,9 @@ impl Packed {
         let [kernel_h, kernel_w] = window.kernel;
         let channels = x.shape[2];
         let stage = Stage::new(form, x, window, out, true);
-        let in_line = form.row_elements();
+        let (in_line, element) = (form.row_elements(), form.element_bytes());
         let lines = kernel_h.div_ceil(in_line);
-        let line = stage.row_bytes() / form.element_bytes() + LANES;
+        let line = stage.row_bytes() / element + LANES;
         // A row of pixels of few channels is one of fewer pixels with a block of channels, over and over the same.
         let unit = if window.stride[1] == 1 && LANES.is_multiple_of(channels) { LANES } else { channels };
         let weight = |tap: usize, c: usize| conv.weights.get(tap, channels, c) - conv.weights.zero_point(c);
@@ -57,22 +57,30 @@ impl Packed {
             conv.weights.bias.i32(c).wrapping_add(correction(form, x, weights))
         });
         let multipliers = blocks(0..unit, |lane| conv.weights.multipliers.f32(lane % channels));
+        let layers = layers_of_taps(form, &conv.weights, kernel_h * kernel_w, channels);
         let taps = |first: usize| {
-            let mut layers: [Vec<(usize, Row)>; LAYERS] = Default::default();
-            for (l, s) in (0..lines).flat_map(|l| (0..kernel_w).map(move |s| (l, s))) {
-                let rows = pack(form, |lane, i| {
-                    let (r, channel) = (l * in_line + i, first + lane);
-                    let inside = r < kernel_h && channel < unit;
-                    if inside { weight(r * kernel_w + s, channel % channels) } else { 0 }
-                });
-                let start = l * line + s * window.dilation[1] * channels + first;
-                for (i, (layer, row)) in layers.iter_mut().zip(rows).enumerate() {
+            let mut taps = Vec::new();
+            for (i, layer) in layers.iter().enumerate() {
+                for (l, s) in (0..lines).flat_map(|l| (0..kernel_w).map(move |s| (l, s))) {
+                    let row = pack(form, |lane| {
+                        let mut weights = [0; 4];
+                        if first + lane < unit {
+                            let c = (first + lane) % channels;
+                            for (byte, weight) in weights.iter_mut().enumerate() {
+                                let r = l * in_line + byte / element;
+                                if r < kernel_h {
+                                    *weight = layer[((r * kernel_w + s) * channels + c) * element + byte % element];
+                                }
+                            }
+                        }
+                        weights
+                    });
                     if i == 0 || row.0 != [0; 64] {
-                        layer.push((start, row));
+                        taps.push((l * line + s * window.dilation[1] * channels + first, row));
                     }
                 }
             }
-            Taps::new(layers.into_iter().flatten().collect())
+            Taps::new(taps)
         };
         let blocks = bias
             .into_iter()

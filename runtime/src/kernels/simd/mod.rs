@@ -96,15 +96,6 @@ impl Form {
         matches!(self, Self::Signed | Self::Pairs)
     }
 
-    /// Where element `i` of a channel lies in a row, before rows of [`Self::Eights`] are paired ([`tile::Runs`]).
-    pub(crate) const fn place(self, lane: usize, i: usize) -> usize {
-        match self {
-            Self::Bytes | Self::Eights | Self::Signed => 4 * lane + i,
-            Self::Pairs => i / 2 * 32 + 2 * lane + i % 2,
-            Self::Words => 4 * lane + 2 * i,
-        }
-    }
-
     /// Elements of input in a row.
     pub(crate) const fn row_elements(self) -> usize {
         4 / self.element_bytes()

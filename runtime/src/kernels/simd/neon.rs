@@ -110,7 +110,8 @@ impl Simd for Neon {
         }
         for (lane, value) in values.iter_mut().enumerate() {
             for i in 0..4 {
-                let (x, weight) = (x[4 * lane + i] as i8, weights.0[Self::FORM.place(lane, i)] as i8);
+                // `Form::Pairs`.
+                let (x, weight) = (x[4 * lane + i] as i8, weights.0[i / 2 * 32 + 2 * lane + i % 2] as i8);
                 *value = value.wrapping_add(i32::from(x) * i32::from(weight));
             }
         }

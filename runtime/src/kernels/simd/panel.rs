@@ -77,31 +77,98 @@ pub(crate) fn correction(form: Form, x: &Input, weights: impl Iterator<Item = i3
     }
 }
 
-/// Layers of a row: the first is always there.
-pub(crate) const LAYERS: usize = 3;
-
-/// A weight `w - zw` as bytes that add up to it. It lies within `+-255`, so that a third one is rare, but there for 255.
-pub(crate) fn layers(form: Form, weight: i32) -> [i8; LAYERS] {
-    let low = if form.is_signed() { -i8::MAX } else { i8::MIN };
-    let mut rest = weight;
-    [(); LAYERS].map(|()| {
-        let near = rest.clamp(low.into(), i8::MAX.into());
-        rest -= near;
-        near as i8
-    })
-}
-
-/// A row of weights `w - zw` (lane, element), and what goes into rows of their own.
-pub(crate) fn pack(form: Form, weight: impl Fn(usize, usize) -> i32) -> [Row; LAYERS] {
-    let mut rows = [Row([0; 64]); LAYERS];
-    for (lane, i) in (0..LANES).flat_map(|lane| (0..form.row_elements()).map(move |i| (lane, i))) {
-        let (weight, place) = (weight(lane, i), form.place(lane, i));
-        match form {
-            Form::Words => rows[0].0[place..][..2].copy_from_slice(&(weight as i16).to_le_bytes()),
-            _ => rows.iter_mut().zip(layers(form, weight)).for_each(|(row, byte)| row.0[place] = byte as u8),
+/// `w - zw` of some channels, `row_len` weights each, channel after channel.
+fn differences(weights: &Weights, channels: Range<usize>, row_len: usize) -> Vec<i16> {
+    let mut differences = Vec::with_capacity(channels.len() * row_len);
+    for k in channels {
+        let zero_point = weights.zero_point(k) as i16;
+        if weights.bits == 8 {
+            let row = &weights.data[k * row_len..][..row_len];
+            if weights.signed {
+                differences.extend(row.iter().map(|&weight| i16::from(weight as i8) - zero_point));
+            } else {
+                differences.extend(row.iter().map(|&weight| i16::from(weight) - zero_point));
+            }
+        } else {
+            differences.extend((0..row_len).map(|i| weights.get(k, row_len, i) as i16 - zero_point));
         }
     }
-    rows
+    differences
+}
+
+/// Weights `w - zw` in the bytes of their form: layers that add up to them, of which the first is always there. They lie within
+/// `+-255`, so that a third one is rare, but there for 255.
+fn layers(form: Form, mut weights: Vec<i16>) -> Vec<Vec<u8>> {
+    if form == Form::Words {
+        return vec![weights.into_iter().flat_map(i16::to_le_bytes).collect()];
+    }
+    let low = if form.is_signed() { -i8::MAX } else { i8::MIN };
+    let mut layers = Vec::new();
+    while layers.is_empty() || weights.iter().fold(0, |all, rest| all | rest) != 0 {
+        let near = |weight: i16| weight.clamp(low.into(), i8::MAX.into());
+        layers.push(weights.iter().map(|&weight| near(weight) as u8).collect());
+        weights.iter_mut().for_each(|weight| *weight -= near(*weight));
+    }
+    layers
+}
+
+/// [`layers`] of a depthwise convolution: tap after tap.
+pub(crate) fn layers_of_taps(form: Form, weights: &Weights, taps: usize, channels: usize) -> Vec<Vec<u8>> {
+    let places = (0..taps).flat_map(|tap| (0..channels).map(move |c| (tap, c)));
+    layers(form, places.map(|(tap, c)| (weights.get(tap, channels, c) - weights.zero_point(c)) as i16).collect())
+}
+
+/// A row of the weights that each lane has; those of [`Form::Eights`] are not paired yet ([`Runs`]).
+pub(crate) fn pack(form: Form, weights: impl Fn(usize) -> [u8; 4]) -> Row {
+    let mut row = [0; 64];
+    if form == Form::Pairs {
+        let (first, second) = row.split_at_mut(32);
+        let halves = first.as_chunks_mut().0.iter_mut().zip(second.as_chunks_mut().0);
+        for (lane, (first, second)) in halves.enumerate() {
+            let [a, b, c, d] = weights(lane);
+            (*first, *second) = ([a, b], [c, d]);
+        }
+    } else {
+        row.as_chunks_mut().0.iter_mut().enumerate().for_each(|(lane, bytes)| *bytes = weights(lane));
+    }
+    Row(row)
+}
+
+/// Where the inputs of each row begin, and the rows of a layer, `width` blocks each; `sparse`: but for those of nothing but 0.
+fn pack_layer(
+    (form, group): (Form, usize),
+    (layer, row_len): (&[u8], usize),
+    width: usize,
+    pieces: &[Piece],
+    sparse: bool,
+) -> (Vec<usize>, Vec<Row>) {
+    let element = form.element_bytes();
+    let (mut offsets, mut rows) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut lanes: Vec<&[u8]> = layer
+            .chunks_exact(row_len * element)
+            .map(|channel| &channel[piece.first * element..][..piece.len * element])
+            .collect();
+        lanes.resize(width * LANES, &[]);
+        let (blocks, _) = lanes.as_chunks::<LANES>();
+        let four = |lane: &[u8], start: usize| match lane.get(start..).unwrap_or_default() {
+            [a, b, c, d, ..] => [*a, *b, *c, *d],
+            few => core::array::from_fn(|i| few.get(i).copied().unwrap_or(0)),
+        };
+        let count = piece.len.div_ceil(form.row_elements()).next_multiple_of(group);
+        for unit in (0..count).step_by(form.unit()) {
+            let start = rows.len();
+            for row in unit..unit + form.unit() {
+                offsets.push(piece.offset + 4 * row);
+                rows.extend(blocks.iter().map(|lanes| pack(form, |lane| four(lanes[lane], 4 * row))));
+            }
+            if sparse && rows[start..].iter().all(|row: &Row| row.0 == [0; 64]) {
+                rows.truncate(start);
+                offsets.truncate(start / width);
+            }
+        }
+    }
+    (offsets, rows)
 }
 
 impl Panel {
@@ -115,42 +182,24 @@ impl Panel {
         channels: Range<usize>,
         pieces: &[Piece],
     ) -> Self {
-        let weight = |k: usize, i: usize| weights.get(k, row_len, i) - weights.zero_point(k);
-        let mut layers: [(Vec<usize>, Vec<Row>); LAYERS] = Default::default();
-        for piece in pieces {
-            let rows: Vec<Vec<[Row; LAYERS]>> = (0..piece.len.div_ceil(form.row_elements()).next_multiple_of(group))
-                .map(|row| {
-                    let start = row * form.row_elements();
-                    let block = |first: usize| {
-                        pack(form, |lane, i| {
-                            let inside = first + lane < channels.end && start + i < piece.len;
-                            if inside { weight(first + lane, piece.first + start + i) } else { 0 }
-                        })
-                    };
-                    channels.clone().step_by(LANES).map(block).collect()
-                })
-                .collect();
-            for (unit, together) in rows.chunks(form.unit()).enumerate() {
-                for (i, (offsets, rows)) in layers.iter_mut().enumerate() {
-                    if i == 0 || together.iter().flatten().any(|layers| layers[i].0 != [0; 64]) {
-                        let start = piece.offset + 4 * unit * form.unit();
-                        offsets.extend((0..together.len()).map(|row| start + 4 * row));
-                        rows.extend(together.iter().flatten().map(|layers| layers[i]));
-                    }
-                }
-            }
-        }
+        let width = channels.len().div_ceil(LANES);
+        let differences = differences(weights, channels.clone(), row_len);
+        let bias = blocks(channels.clone(), |k| {
+            let weights_of = differences[(k - channels.start) * row_len..][..row_len].iter();
+            weights.bias.i32(k).wrapping_add(correction(form, x, weights_of.map(|&weight| weight.into())))
+        });
+        let layers: Vec<(Vec<usize>, Vec<Row>)> = layers(form, differences)
+            .iter()
+            .enumerate()
+            .map(|(i, layer)| pack_layer((form, group), (layer, row_len), width, pieces, i > 0))
+            .collect();
         #[cfg(target_arch = "x86_64")]
         let groups = Groups {
             offsets: layers[0].0.iter().step_by(group).copied().collect(),
             rest: layers[1..].iter().flat_map(|(offsets, _)| offsets).copied().collect(),
         };
         let (offsets, rows): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
-        let width = channels.len().div_ceil(LANES);
         let (runs, rows) = Runs::arrange(form, &offsets.concat(), rows.concat(), width);
-        let bias = blocks(channels.clone(), |k| {
-            weights.bias.i32(k).wrapping_add(correction(form, x, (0..row_len).map(|i| weight(k, i))))
-        });
         let multipliers = blocks(channels.clone(), |k| weights.multipliers.f32(k));
         Self {
             channels,

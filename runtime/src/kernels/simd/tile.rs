@@ -42,9 +42,12 @@ fn pair_up(rows: &mut [Row]) {
     let (first, second) = rows.split_at_mut(rows.len() / 2);
     for (first, second) in first.iter_mut().zip(second) {
         let [a, b] = [first.0, second.0];
-        let paired: Vec<u8> = a.chunks(4).zip(b.chunks(4)).flat_map(|(a, b)| [a, b]).flatten().copied().collect();
-        first.0.copy_from_slice(&paired[..64]);
-        second.0.copy_from_slice(&paired[64..]);
+        let fours = a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0);
+        let paired = first.0.as_chunks_mut::<8>().0.iter_mut().chain(second.0.as_chunks_mut().0);
+        for (pair, (a, b)) in paired.zip(fours) {
+            pair[..4].copy_from_slice(a);
+            pair[4..].copy_from_slice(b);
+        }
     }
 }
 
