@@ -20,6 +20,12 @@ pub const ADD_MULTIPLIER_MAX: i32 = 1 << 22;
 /// Greatest shift of an Add.
 pub const ADD_SHIFT_MAX: u8 = 30;
 
+/// Greatest shift of a Softmax.
+pub const SOFTMAX_SHIFT_MAX: u8 = 16;
+
+/// What stands for 1 among the exponentials of a Softmax, the largest of them.
+pub const SOFTMAX_ONE: u32 = 1 << 30;
+
 /// Whether `m` may be the multiplier of a requantization: positive, normal, finite, below `2^31`.
 pub fn is_multiplier(m: f32) -> bool {
     m.is_normal() && m > 0.0 && m < 2_147_483_648.0
@@ -47,6 +53,12 @@ const fn rne_shr(v: u64, s: u32) -> u64 {
         64 => (v > 1 << 63) as u64,
         _ => 0,
     }
+}
+
+/// `n / d`, rounded to the nearest integer, ties to even; `d` is not 0 and below `2^63`.
+pub(crate) const fn rne_div(n: u64, d: u64) -> u64 {
+    let (quotient, twice) = (n / d, 2 * (n % d));
+    quotient + (twice > d || (twice == d && quotient & 1 == 1)) as u64
 }
 
 /// A bound on `|acc|` of one output channel of a convolution or dense layer: `|bias| + reach * sum |w - zw|`, where

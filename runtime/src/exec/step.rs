@@ -12,6 +12,7 @@ use crate::{
         concat::Place,
         conv2d::Conv2d,
         mul::Mul,
+        softmax::Softmax,
         strips::{Strip, lines},
     },
 };
@@ -59,6 +60,7 @@ pub(crate) fn run(kernels: Kernels, op: &Op, arena: &mut [u8]) {
             let arena = Cell::from_mut(arena).as_slice_of_cells();
             kernels::lookup::run(table, cells(arena, &op.input(0)), cells(arena, &op.output()));
         }
+        OpKind::Softmax { table, multiplier, shift } => softmax(op, (table, multiplier, shift), arena),
         OpKind::Reshape => {}
     }
 }
@@ -162,6 +164,21 @@ fn mul(op: &Op, multiplier: f32, arena: &mut [u8]) {
     };
     let arena = Cell::from_mut(arena).as_slice_of_cells();
     kernels::mul::run(&mul, inputs.map(|x| cells(arena, &x)), cells(arena, &y));
+}
+
+fn softmax(op: &Op, (table, multiplier, shift): (Span, i32, u8), arena: &mut [u8]) {
+    let (x, y) = (op.input(0), op.output());
+    let softmax = Softmax {
+        table: op.table(table),
+        multiplier: multiplier as u32,
+        shift,
+        channels: x.shape()[2],
+        signed: x.repr.signed,
+        zero_point: y.repr.zero_point,
+        clamp: op.clamp(),
+    };
+    let arena = Cell::from_mut(arena).as_slice_of_cells();
+    kernels::softmax::run(&softmax, cells(arena, &x), cells(arena, &y));
 }
 
 fn concat(op: &Op, tables: Span, arena: &mut [u8]) {

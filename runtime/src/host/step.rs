@@ -89,6 +89,7 @@ impl Step {
             | OpKind::Pad { .. }
             | OpKind::Concat { .. }
             | OpKind::Lookup { .. }
+            | OpKind::Softmax { .. }
             | OpKind::Reshape => Self::Plain(Kernels::Portable),
         }
     }

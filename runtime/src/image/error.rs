@@ -65,8 +65,8 @@ faults! {
     Padding = 26, "padding of a pool, in a kernel of that extent";
     Clamp = 27, "end of the clamp";
     Multiplier = 28, "multiplier (its f32 bits) that is not positive, normal and below 2^31";
-    AddMultiplier = 29, "multiplier of an Add";
-    Shift = 30, "shift of an Add";
+    AddMultiplier = 29, "multiplier of an Add or Softmax";
+    Shift = 30, "shift of an Add or Softmax";
     TableEntry = 31, "entry of a table";
     Accumulator = 32, "largest accumulator";
     Scratch = 33, "bytes of scratch";
@@ -159,7 +159,7 @@ mod tests {
         let cases = [
             (
                 ImageError::new(Place::Op(3), Fault::Shift, 31, 0..=30),
-                "op 3: shift of an Add: found 31, expected 0 to 30",
+                "op 3: shift of an Add or Softmax: found 31, expected 0 to 30",
             ),
             (
                 ImageError::new(Place::Header, Fault::Checksum, 0x12, 0xabcd..=0xabcd),

@@ -207,6 +207,7 @@ impl OpKind {
             Self::Reshape => 9,
             Self::Mul { .. } => 10,
             Self::Pad { .. } => 11,
+            Self::Softmax { .. } => 12,
         }
     }
 }
@@ -249,6 +250,11 @@ impl OpRepr {
             OpKind::GlobalAveragePool { multiplier } | OpKind::Mul { multiplier } => w.put(multiplier.to_le_bytes()),
             OpKind::Add { multipliers, shift: by } => {
                 multipliers.into_iter().for_each(|multiplier| w.put(multiplier.to_le_bytes()));
+                shift = by;
+            }
+            OpKind::Softmax { table, multiplier, shift: by } => {
+                w.span(table);
+                w.put(multiplier.to_le_bytes());
                 shift = by;
             }
             OpKind::MaxPool { .. } | OpKind::Pad { .. } | OpKind::Reshape => {}
@@ -305,6 +311,7 @@ impl OpRepr {
             8 => OpKind::Lookup { table: r.span() },
             10 => OpKind::Mul { multiplier: r.f32() },
             11 => OpKind::Pad { padding: window.padding },
+            12 => OpKind::Softmax { table: r.span(), multiplier: r.i32(), shift },
             _ => OpKind::Reshape,
         };
         Self { kind, inputs, output, clamp_min, clamp_max, scratch, name }

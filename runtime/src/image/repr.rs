@@ -177,6 +177,15 @@ pub enum OpKind {
         /// 256 bytes.
         table: Span,
     },
+    /// Shares of 1 over the channels of each pixel.
+    Softmax {
+        /// u32 `T[d]` of the contract for `d = 0 .. 2^bits` of the input.
+        table: Span,
+        /// `A` of the contract.
+        multiplier: i32,
+        /// `shift` of the contract, 0 to 16.
+        shift: u8,
+    },
     /// The same bytes under another shape: input and output have the same arena offset.
     Reshape,
 }
@@ -195,6 +204,7 @@ impl OpKind {
             Self::Pad { .. } => "Pad",
             Self::Concat { .. } => "Concat",
             Self::Lookup { .. } => "Lookup",
+            Self::Softmax { .. } => "Softmax",
             Self::Reshape => "Reshape",
         }
     }

@@ -167,6 +167,7 @@ fn op(op: &Op, f: &mut Formatter<'_>) -> fmt::Result {
             f.write_str(", padding")?;
             padding.iter().try_for_each(|padding| write!(f, " {padding}"))?;
         }
+        OpKind::Softmax { multiplier, shift, .. } => write!(f, ", shares * {multiplier} / 2^{shift}")?,
         OpKind::GlobalAveragePool { multiplier } | OpKind::Mul { multiplier } => {
             write!(f, ", multiplier {multiplier}")?
         }

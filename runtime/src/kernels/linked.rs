@@ -71,6 +71,7 @@ pub(crate) fn assert(kind: &OpKind) {
         OpKind::Pad { .. } => const { linked("Pad") },
         OpKind::Concat { .. } => const { linked("Concat") },
         OpKind::Lookup { .. } => const { linked("Lookup") },
+        OpKind::Softmax { .. } => const { linked("Softmax") },
         _ => true,
     };
     if !there {

@@ -39,6 +39,7 @@ mod raw;
 pub(crate) mod scratch;
 #[cfg(any(test, feature = "std"))]
 pub(crate) mod simd;
+pub mod softmax;
 pub(crate) mod strips;
 #[cfg(any(intact_thumb, test, feature = "testing"))]
 mod thumb;

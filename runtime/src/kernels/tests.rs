@@ -419,6 +419,66 @@ fn gates() {
     }
 }
 
+/// `T`, `A` and `shift` as the contract says, for scales from almost 0 to far too large.
+fn softmax_constants(x: Encoding, y: Encoding) -> (Vec<i32>, i32, u8) {
+    let power = |d: i32| (f64::from(1 << 30) * (-f64::from(d) * f64::from(x.scale)).exp()).round_ties_even() as i32;
+    let quotient = |shift: u8| (f64::from(1 << shift) / f64::from(y.scale)).round_ties_even();
+    let shift = (0..=16).rev().find(|&shift| quotient(shift) <= f64::from(1 << 22)).expect("scales above 2^-22");
+    ((0..1 << x.bits).map(power).collect(), quotient(shift) as i32, shift)
+}
+
+/// Against the sums of the contract in 128 bits, and against the real softmax: never further than one step.
+#[test]
+fn softmaxes() {
+    for seed in 0..600 {
+        let draw = &mut Draw::new(seed);
+        let [mut x, mut y] = [draw.of(&[2, 4, 8]), 8].map(|bits| draw.encoding(bits));
+        x.scale = draw.of(&[1e-30, 1e-4, 0.01, 0.1, 0.3, 3.0, 1e30]) * draw.real(0.5, 2.0);
+        y.scale = if seed % 2 == 0 { 1.0 / 256.0 } else { draw.real(0.0005, 0.02) };
+        if seed % 3 > 0 {
+            y.zero_point = y.limits().0;
+        }
+        let shape = [draw.size(1..=3), draw.size(1..=3), draw.of(&[1, 2, 3, 10, 100, 1000])];
+        let clamp = draw.clamp(y);
+        let (powers, multiplier, shift) = softmax_constants(x, y);
+        let mut builder = Builder::new(shape, x);
+        let output = builder.tensor(shape, y);
+        if draw.of(&[false, true]) {
+            builder.tensors[output as usize].offset = builder.tensors[0].offset;
+        }
+        let table = builder.i32s(&powers);
+        builder.op(OpKind::Softmax { table, multiplier, shift }, &[0], output, clamp);
+        all_give(builder, x, draw, &format!("{shape:?}, {x:?} to {y:?}, {clamp:?}"), |map| {
+            map.values.chunks(shape[2].into()).flat_map(|pixel| shares(pixel, [x, y], clamp)).collect()
+        });
+    }
+}
+
+/// The stored integers of one pixel; larger inputs have no smaller ones, and equal inputs equal ones.
+fn shares(pixel: &[i64], [x, y]: [Encoding; 2], [low, high]: [i32; 2]) -> Vec<i64> {
+    let (powers, multiplier, shift) = softmax_constants(x, y);
+    let largest = *pixel.iter().max().unwrap();
+    let power = |x: &i64| i128::from(powers[(largest - x) as usize]);
+    let sum = pixel.iter().map(power).sum::<i128>() << shift;
+    let real = |v: &i64| ((v - largest) as f64 * f64::from(x.scale)).exp();
+    let real_sum: f64 = pixel.iter().map(real).sum();
+    let clamp = |share: f64| (share + f64::from(y.zero_point)).clamp(low.into(), high.into());
+    let share = |v: &i64| {
+        let (quotient, rest) = (power(v) * i128::from(multiplier) / sum, power(v) * i128::from(multiplier) % sum);
+        let up = 2 * rest > sum || (2 * rest == sum && quotient % 2 == 1);
+        let stored = clamp(quotient as f64 + f64::from(u8::from(up)));
+        let exact = clamp(real(v) / real_sum / f64::from(y.scale));
+        assert!((stored - exact).abs() < 0.51, "{stored}, exactly {exact}, of {pixel:?}, {x:?} to {y:?}");
+        stored as i64
+    };
+    let stored: Vec<i64> = pixel.iter().map(share).collect();
+    let mut pairs: Vec<_> = pixel.iter().zip(&stored).collect();
+    pairs.sort();
+    let in_order = |pair: &[(&i64, &i64)]| pair[0].1 <= pair[1].1 && (pair[0].0 != pair[1].0 || pair[0].1 == pair[1].1);
+    assert!(pairs.windows(2).all(in_order), "{pixel:?}: {stored:?}");
+    stored
+}
+
 #[test]
 fn pads() {
     for seed in 0..200 {

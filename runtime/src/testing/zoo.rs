@@ -4,7 +4,7 @@ use super::{Builder, Draw, Encoding, Layer};
 use crate::image::repr::{OpKind, WindowRepr};
 
 /// A 9 x 8 RGB classifier of 5 classes that runs every op, every weight width, grouped and depthwise convolutions, a
-/// concat with and without a table, a gate, and an Add and a Lookup that write over their input.
+/// concat with and without a table, a gate, a Softmax, and an Add and a Lookup that write over their input.
 pub fn zoo() -> Vec<u8> {
     zoo_builder().finish()
 }
@@ -85,6 +85,12 @@ pub fn zoo_builder() -> Builder {
     }
     let logits = b.tensor([1, 1, 5], Encoding { bits: 8, signed: true, scale: 0.1, zero_point: 0 });
     b.op(OpKind::Add { multipliers: [1 << 21, 1 << 20], shift: 21 }, &[left, right], logits, [-128, 127]);
+
+    // A table that falls by a 64th at each step, in integers, so that no library's exponential is in the seed.
+    let powers = core::iter::successors(Some(1i32 << 30), |power| Some(power - power / 64));
+    let table = b.i32s(&powers.take(256).collect::<Vec<_>>());
+    let scores = b.tensor([1, 1, 5], Encoding { bits: 8, signed: false, scale: 1.0 / 256.0, zero_point: 0 });
+    b.op(OpKind::Softmax { table, multiplier: 1 << 22, shift: 14 }, &[logits], scores, [0, 255]);
     b
 }
 

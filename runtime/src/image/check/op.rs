@@ -115,6 +115,16 @@ impl Checker<'_> {
                 let table = self.span(table, equal(256))?;
                 self.entries(table, y, op.clamp())
             }
+            OpKind::Softmax { table, multiplier, shift } => {
+                self.same_shape(x, y)?;
+                self.require(Fault::AddMultiplier, multiplier, 0..=arith::ADD_MULTIPLIER_MAX.into())?;
+                self.require(Fault::Shift, shift, 0..=arith::SOFTMAX_SHIFT_MAX.into())?;
+                self.span(table, equal(4 << x.bits))?;
+                // The largest integer of a pixel is 1 at least, so that no sum is 0.
+                let (table, one) = (op.table(table), i64::from(arith::SOFTMAX_ONE));
+                self.require(Fault::TableEntry, table.u32(0), equal(one))?;
+                (1..table.len()).try_for_each(|i| self.require(Fault::TableEntry, table.u32(i), 0..=one))
+            }
             OpKind::Reshape => {
                 self.require(Fault::ArenaBytes, y.bytes, equal(x.bytes))?;
                 self.require(Fault::OutputOffset, y.offset, equal(x.offset))?;
@@ -244,8 +254,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing; an Add, Mul or
-    /// Lookup, which work byte by byte, may write over an input of the same place; and what has a window, which works row by
+    /// Scratch large enough and apart from inputs and output, output apart from inputs. A reshape moves nothing; an Add, Mul,
+    /// Lookup or Softmax, which write a byte when they have read it for the last time, may write over an input of the same place; and what has a window, which works row by
     /// row, may write over its input from far enough below.
     fn regions(&self, op: &Op, y: &TensorRepr) -> Result<(), ImageError> {
         let scratch = op.repr.scratch;
@@ -266,7 +276,9 @@ impl Checker<'_> {
             apart(scratch, read)?;
             let over = match op.repr.kind {
                 OpKind::Reshape => true,
-                OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } => read == written,
+                OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } | OpKind::Softmax { .. } => {
+                    read == written
+                }
                 OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
                     u64::from(read.offset) >= u64::from(written.offset) + kernels::lead(&window, &x.repr, y, 1)
                 }

@@ -141,11 +141,11 @@ const ZOO: &[(Spoil, &str)] = &[
     (|b| b.tensors[3].offset = b.tensors[2].offset, "op 3: the input is no longer there, overwritten by op: found 2"),
     (
         |b| b.ops[3].kind = OpKind::Add { multipliers: [-1, 1], shift: 3 },
-        "op 3: multiplier of an Add: found -1, expected 0 to 4194304",
+        "op 3: multiplier of an Add or Softmax: found -1, expected 0 to 4194304",
     ),
     (
         |b| b.ops[3].kind = OpKind::Add { multipliers: [1, 1], shift: 31 },
-        "op 3: shift of an Add: found 31, expected 0 to 30",
+        "op 3: shift of an Add or Softmax: found 31, expected 0 to 30",
     ),
     (
         |b| b.tensors[5].zero_point = 99,
@@ -182,7 +182,23 @@ const ZOO: &[(Spoil, &str)] = &[
         "op 11: encoding of the output, which must equal that of the input: tensor: found 12",
     ),
     (|b| b.ops[11].clamp_min = 1, "op 11: end of the clamp: found 1, expected 0"),
+    (
+        |b| softmax(b, |_, multiplier, _| *multiplier = (1 << 22) + 1),
+        "op 16: multiplier of an Add or Softmax: found 4194305, expected 0 to 4194304",
+    ),
+    (|b| softmax(b, |_, _, shift| *shift = 17), "op 16: shift of an Add or Softmax: found 17, expected 0 to 16"),
+    (|b| softmax(b, |table, _, _| table.len = 1020), "op 16: length of a span in bytes: found 1020, expected 1024"),
+    (
+        |b| softmax(b, |table, _, _| table.offset += 16),
+        "op 16: entry of a table: found 1008189504, expected 1073741824",
+    ),
 ];
+
+/// Changes what the Softmax at the end computes with.
+fn softmax(builder: &mut Builder, change: impl Fn(&mut Span, &mut i32, &mut u8)) {
+    let OpKind::Softmax { table, multiplier, shift } = &mut builder.ops[16].kind else { panic!("op 16 is no Softmax") };
+    change(table, multiplier, shift);
+}
 
 /// Records that the builder cannot write, since they have no meaning: a byte changed afterwards.
 fn changed(at: impl Fn(&HeaderRepr) -> usize, to: u8) -> ImageError {
@@ -204,7 +220,7 @@ fn every_fault_is_found_and_named() {
         (changed(|_| 85, 1), Place::Header, Fault::Flags),
         (changed(|header| tensors(header) + 32 + 15, 2), Place::Tensor(1), Fault::Flags),
         (changed(|header| ops(header) + 3, 1), Place::Op(0), Fault::Flags),
-        (changed(|header| ops(header) + 96, 12), Place::Op(1), Fault::Kind),
+        (changed(|header| ops(header) + 96, 13), Place::Op(1), Fault::Kind),
         (changed(|header| ops(header) + 96, 0), Place::Op(1), Fault::Kind),
     ] {
         assert_eq!((error.place, error.fault), (place, fault), "{error}");
