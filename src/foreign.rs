@@ -59,13 +59,21 @@ pub(crate) struct Loaded {
 impl ModelArguments {
     /// Reads the file and tells its notes on stderr.
     pub(crate) fn load(&self) -> Result<Loaded> {
+        self.load_with(false)
+    }
+
+    /// The same, with the Softmax at the end of a float network if asked for.
+    pub(crate) fn load_with(&self, keep_softmax: bool) -> Result<Loaded> {
         let name = self.model.display().to_string();
         let bytes = std::fs::read(&self.model).with_context(|| name.clone())?;
+        let folder =
+            self.model.parent().map(|folder| if folder == Path::new("") { Path::new(".") } else { folder }.to_owned());
+        let options = ReadOptions { keep_softmax, folder, ..ReadOptions::default() };
         let (mut network, quantized) = match self.model.extension().and_then(|e| e.to_str()) {
             Some("safetensors") => (exporter::checkpoint::load(&self.model)?.0, false),
             Some("onnx") => {
                 let read = |options: &ReadOptions| exporter::onnx::read(&bytes, &name, options);
-                let imported = match read(&ReadOptions::default()) {
+                let imported = match read(&options) {
                     Err(ReadError::NoPreprocessing { channels, .. }) => {
                         let preprocessing = self.preprocessing(channels)?;
                         ensure!(
@@ -73,7 +81,7 @@ impl ModelArguments {
                             "{name}: the file does not say how pixels become values; say it with --pixels 0..255, 0..1, \
                              -1..1 or imagenet, or with --mean and --std"
                         );
-                        read(&ReadOptions { preprocessing, labels: None })
+                        read(&ReadOptions { preprocessing, ..options })
                     }
                     other => other,
                 }?;

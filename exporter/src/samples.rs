@@ -370,6 +370,11 @@ pub(crate) fn reference(network: &Network, node: &Node, weight: Option<&[f64]>, 
             };
             each_channel().flat_map(|c| (0..h * w).map(move |i| (c, i))).map(|(c, i)| value(c, i / w, i % w)).collect()
         }
+        Op::Softmax => {
+            let pixel = |i: usize| x.iter().skip(i % shape.pixels()).step_by(shape.pixels());
+            let sum = |i: usize| pixel(i).map(|v| v.exp()).sum::<f64>();
+            x.iter().enumerate().map(|(i, v)| v.exp() / sum(i)).collect()
+        }
         Op::Concat => inputs.iter().flat_map(|x| x.iter().map(|&x| f64::from(x))).collect(),
         Op::Flatten => x,
     }

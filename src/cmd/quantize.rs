@@ -220,6 +220,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "PERCENT")]
     accuracy_floor: Option<f64>,
 
+    /// Keep the Softmax at the end of a float network, as integers: shares of 1 in 256 steps. Without this the network ends with
+    /// the logits, whose order is the same
+    #[arg(long)]
+    keep_softmax: bool,
+
     /// Folder to write into
     #[arg(long, default_value = "export", value_name = "FOLDER")]
     out: PathBuf,
@@ -230,7 +235,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let mut loaded = a.model.load()?;
+    let mut loaded = a.model.load_with(a.keep_softmax)?;
     let test = a.test.as_ref().map(|dir| Images::open(dir, &loaded.network, Split::Test, None)).transpose()?;
     if let Some(test) = &test {
         name_classes(&mut loaded.network, test);

@@ -9,7 +9,9 @@
 //! - MaxPool, Pad and Flatten share the encoding of what they read. A tensor behind a Clamp is measured behind it, so that its
 //!   range lies within the clamp and a ReLU puts the zero point on the lower limit.
 //! - The zero point of an Add's or Mul's output is even: see [`even_zero_point`].
-//! - Measured scales behind Add and AveragePool are such that no result lies on a tie, where engines part ways: see [`ties`].
+//! - A Softmax has steps of `2^-bits` from 0 on, whatever the images: see [`Grid::shares`].
+//! - Scales behind Add and AveragePool, trained ones too, are such that no result lies on a tie, where engines part ways: see
+//!   [`ties`].
 
 mod measure;
 mod range;
@@ -160,11 +162,13 @@ pub fn calibrate_to(
             continue;
         }
         let mut output = encodings[group.output].take();
+        if head.op == Op::Softmax {
+            output = Some(grid.shares());
+        }
         if matches!(head.op, Op::Add | Op::Mul) {
             output.iter_mut().for_each(even_zero_point);
         }
-        // What training has settled on stays: it is what the integers were trained for.
-        if let (Some(output), Ranges::Measured(_)) = (&mut output, ranges) {
+        if let Some(output) = &mut output {
             let inputs: Vec<&Encoding> = head.inputs.iter().filter_map(|&id| encodings[id].as_ref()).collect();
             ties::avoid(&head.op, &inputs, output);
         }
@@ -181,9 +185,11 @@ pub fn is_trained(network: &Network) -> bool {
     own_encodings(network).all(|id| network.tensors[id].encoding.is_some())
 }
 
-/// Integer tensors that do not share the encoding of what they are made of.
+/// Integer tensors whose encoding neither that of what they are made of nor their op says.
 fn own_encodings(network: &Network) -> impl Iterator<Item = TensorId> {
-    let keeps = |id: &TensorId| network.nodes.iter().any(|node| node.output == *id && node.op.keeps_encoding());
+    let keeps = |id: &TensorId| {
+        network.nodes.iter().any(|node| node.output == *id && (node.op.keeps_encoding() || node.op == Op::Softmax))
+    };
     network.integer_tensors().into_iter().filter(move |id| !keeps(id))
 }
 

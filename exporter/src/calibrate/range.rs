@@ -49,6 +49,14 @@ impl Grid {
         Encoding::per_tensor(self.bits, self.signed, if scale > 0.0 { scale } else { 1.0 }, middle)
     }
 
+    /// The encoding of shares of 1: as many steps to 1 as there are integers from the zero point on, so that 1 itself is one step
+    /// too far. Asymmetric and with 8 bits it is what TFLite gives a Softmax.
+    pub fn shares(self) -> Encoding {
+        let mut encoding = self.encode((0.0, 1.0));
+        encoding.scale[0] = 1.0 / (1u32 << (self.bits - u8::from(self.symmetric))) as f32;
+        encoding
+    }
+
     /// Smallest integer in use.
     pub fn lowest(self, encoding: &Encoding) -> i32 {
         encoding.qmin() + i32::from(self.symmetric)

@@ -16,11 +16,7 @@ const STEP: f64 = 1.0 / (1 << 18) as f64;
 
 /// Moves the scale of what `op` writes off the ties of what it reads.
 pub(super) fn avoid(op: &Op, inputs: &[&Encoding], output: &mut Encoding) {
-    let results = match (op, inputs) {
-        (Op::Add, [a, b]) => sums(a, b),
-        (Op::AveragePool(pool), [x]) => means(&pool.window, x),
-        _ => return,
-    };
+    let Some(results) = results(op, inputs) else { return };
     let first = f64::from(output.scale[0]);
     let scale = |k: u32| (first * (1.0 + f64::from(k) * STEP)) as f32;
     let mut best = (0.0, output.scale[0]);
@@ -34,6 +30,22 @@ pub(super) fn avoid(op: &Op, inputs: &[&Encoding], output: &mut Encoding) {
         }
     }
     output.scale[0] = best.1;
+}
+
+/// Every real value that an Add or AveragePool of these inputs can give.
+fn results(op: &Op, inputs: &[&Encoding]) -> Option<Vec<f64>> {
+    match (op, inputs) {
+        (Op::Add, [a, b]) => Some(sums(a, b)),
+        (Op::AveragePool(pool), [x]) => Some(means(&pool.window, x)),
+        _ => None,
+    }
+}
+
+/// How many of them lie within so many steps of a tie, of those that the output can hold.
+#[cfg(test)]
+pub(super) fn count(op: &Op, inputs: &[&Encoding], output: &Encoding, steps: f64) -> usize {
+    let near = |result: &&f64| clearance(&[**result], output.scale[0], output, 0.0) < steps;
+    results(op, inputs).iter().flatten().filter(near).count()
 }
 
 /// The distance of the result that lies nearest to a tie, in steps of `scale`; less than the truth where that is not above

@@ -275,6 +275,7 @@ impl Step<'_> {
                     rest = after;
                 }
             }
+            (_, Op::Softmax) => softmax(x, shape, &mut output),
             (_, Op::Flatten) => output.copy_from_slice(x),
             (Kernel::Plain, Op::Conv2d(_) | Op::Dense(_) | Op::BatchNorm(_)) => {
                 unreachable!("these have a kernel of their own")
@@ -284,6 +285,17 @@ impl Step<'_> {
             fake.apply_all(&mut output);
         }
         workspace.tensors[self.node.output] = output;
+    }
+}
+
+/// Shares over the channels of each pixel.
+fn softmax(x: &[f32], shape: Shape, y: &mut [f32]) {
+    for pixel in 0..shape.pixels() {
+        let channels = || (pixel..x.len()).step_by(shape.pixels());
+        let largest = channels().map(|i| x[i]).fold(f32::NEG_INFINITY, f32::max);
+        let power = |i: usize| f64::from(x[i] - largest).exp();
+        let sum: f64 = channels().map(power).sum();
+        channels().for_each(|i| y[i] = (power(i) / sum) as f32);
     }
 }
 

@@ -28,7 +28,10 @@ fn forms() -> Vec<Options> {
 fn the_runtime_computes_the_contract_bit_for_bit() {
     for seed in 0..24 {
         let sample = Sample { batch_norm: seed % 2 == 0, blocks: 2 + seed as usize % 5 };
-        let float = if seed < 12 { network(seed, sample) } else { foreign(seed, sample) };
+        let mut float = if seed < 12 { network(seed, sample) } else { foreign(seed, sample) };
+        if seed % 3 == 0 {
+            float.push("shares", Op::Softmax, &[float.output]).unwrap();
+        }
         let pixels = images(&float, 4, seed);
         let size = pixels.len() / 4;
         for options in forms() {
@@ -176,6 +179,23 @@ fn oracle(network: &Network, pixels: &[u8]) -> Vec<i32> {
                     if iy < shape.h && ix < shape.w { input[at] } else { x.zero_point[0] }
                 };
                 (0..c * h * w).map(|i| inside(place(i))).collect()
+            }
+            Op::Softmax => {
+                let (pixels, [sx, sy]) = (shape.pixels(), [x, y].map(|e| f64::from(e.scale[0])));
+                let power =
+                    |distance: i32| (2f64.powi(30) * (-f64::from(distance) * sx).exp()).round_ties_even() as i128;
+                let factor = |shift: i32| (2f64.powi(shift) / sy).round_ties_even();
+                let shift = (0..=16).rev().find(|&shift| factor(shift) <= 4_194_304.0).unwrap();
+                let share = |i: usize| {
+                    let channels = || (i % pixels..input.len()).step_by(pixels).map(|i| input[i]);
+                    let largest = channels().max().unwrap();
+                    let sum = channels().map(|q| power(largest - q)).sum::<i128>() << shift;
+                    let product = power(largest - input[i]) * factor(shift) as i128;
+                    let (q, rest) = (product / sum, 2 * (product % sum));
+                    let q = q + i128::from(rest > sum || (rest == sum && q % 2 == 1));
+                    (q as i32 + y.zero_point[0]).clamp(limits.0, limits.1)
+                };
+                (0..input.len()).map(share).collect()
             }
             Op::BatchNorm(_) => unreachable!("folded"),
         };

@@ -4,7 +4,9 @@
 use super::{ImageWriteError, pack, provenance};
 use crate::network::{Encoding, Fused, Integers, Network, Op, Shape, TensorId, Window};
 use crate::plan::{self, Output, Plan, Step};
-use crate::quantize::{add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, table};
+use crate::quantize::{
+    add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, softmax_constants, table,
+};
 use runtime::image::repr::{HeaderRepr, OpKind, OpRepr, Span, TensorRepr, WeightsRepr, WindowRepr};
 use runtime::image::{ALIGN, Image, seal};
 use runtime::kernels::{lead, scratch_bytes};
@@ -194,6 +196,11 @@ impl<'n> Writer<'n> {
             }
             Op::Clamp { .. } => OpKind::Lookup { table: self.data(&table(x, y, clamp))? },
             Op::Function(function) => OpKind::Lookup { table: self.data(&function_table(*function, x, y, clamp))? },
+            Op::Softmax => {
+                let constants = softmax_constants(x, y).map_err(refuse)?;
+                let table = self.words(constants.table.into_iter().map(u32::to_le_bytes))?;
+                OpKind::Softmax { table, multiplier: constants.multiplier, shift: constants.shift }
+            }
             Op::Flatten => OpKind::Reshape,
             Op::BatchNorm(_) => {
                 let reason = "a BatchNormalization has no integers; fold it first".into();
@@ -213,7 +220,9 @@ impl<'n> Writer<'n> {
                 output: at(draft.group.output),
                 place: match draft.kind {
                     OpKind::Reshape => Output::Same,
-                    OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } => Output::Over,
+                    OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } | OpKind::Softmax { .. } => {
+                        Output::Over
+                    }
                     OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
                         Output::Below(self.lead(&window, draft, pixels))
                     }

@@ -162,6 +162,8 @@ pub enum Op {
     },
     /// Channels one after the other (ONNX Concat, axis 1).
     Concat,
+    /// Shares of 1 over the channels of each pixel: `e^x / sum e^x` (ONNX Softmax, opset 13, axis 1).
+    Softmax,
     /// The same values as a vector in `C H W` order (ONNX Flatten, axis 1).
     Flatten,
 }
@@ -186,6 +188,7 @@ impl Op {
             Self::Mul => "Mul",
             Self::Pad { .. } => "Pad",
             Self::Concat => "Concat",
+            Self::Softmax => "Softmax",
             Self::Flatten => "Flatten",
         }
     }
@@ -260,7 +263,7 @@ impl Op {
                 }
                 Ok(x)
             }
-            Self::Clamp { .. } | Self::Function(_) => Ok(x),
+            Self::Clamp { .. } | Self::Function(_) | Self::Softmax => Ok(x),
             Self::MaxPool(pool) | Self::AveragePool(pool) => {
                 if pool.window.dilation != [1, 1] {
                     return Err(format!("pooling with dilation {:?}, expected 1", pool.window.dilation));

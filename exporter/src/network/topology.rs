@@ -43,7 +43,7 @@ impl Network {
     }
 
     /// The integer ops, in order. BatchNorm joins a convolution or dense layer that nobody else reads; a Clamp joins any
-    /// head but MaxPool, Pad, Flatten and Concat under the same condition, unless the tensor between them has an encoding of its
+    /// head but MaxPool, Pad, Flatten, Concat and Softmax under the same condition, unless the tensor between them has an encoding of its
     /// own (imported files may quantize there). What joins nothing is a group of its own.
     pub fn fused(&self) -> Vec<Fused> {
         let consumers = self.consumers();
@@ -64,7 +64,11 @@ impl Network {
             {
                 (group.batch_norm, group.output, taken[next]) = (Some(next), self.nodes[next].output, true);
             }
-            if !matches!(node.op, Op::MaxPool(_) | Op::Pad { .. } | Op::Flatten | Op::Concat | Op::Clamp { .. })
+            let alone = matches!(
+                node.op,
+                Op::MaxPool(_) | Op::Pad { .. } | Op::Flatten | Op::Concat | Op::Softmax | Op::Clamp { .. }
+            );
+            if !alone
                 && self.tensors[group.output].encoding.is_none()
                 && let Some(next) = only_reader(group.output)
                 && matches!(self.nodes[next].op, Op::Clamp { .. })

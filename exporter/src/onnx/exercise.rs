@@ -18,10 +18,11 @@ const LIMITS: (usize, usize) = (1 << 20, 60);
 pub fn exercise(bytes: &[u8]) -> Result<(), ReadError> {
     let _ = summarize(bytes, "exercise.onnx");
     let attempt = |options: &ReadOptions| read(bytes, "exercise.onnx", options);
-    let imported = match attempt(&ReadOptions::default()) {
+    let keeping = ReadOptions { keep_softmax: true, ..ReadOptions::default() };
+    let imported = match attempt(&keeping) {
         Err(ReadError::NoPreprocessing { channels, .. }) if channels <= LIMITS.0 => {
             let preprocessing = Some(Preprocessing { mean: vec![0.5; channels], std: vec![0.25; channels] });
-            attempt(&ReadOptions { preprocessing, labels: None })
+            attempt(&ReadOptions { preprocessing, ..keeping })
         }
         other => other,
     }?;

@@ -20,7 +20,8 @@ use crate::calibrate::{CalibrateError, Clipping, Grid, range};
 use crate::network::{Conv2d, Dense, Encoding, Integers, Network, NetworkError, Node, Op, TensorId};
 
 pub use multiplier::{
-    AddMultipliers, add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier, table,
+    AddMultipliers, SoftmaxConstants, add_multipliers, clamp_limits, function_table, mean_multiplier, multiplier,
+    softmax_constants, table,
 };
 pub use range::check;
 pub use unfolded::round_unfolded;

@@ -2,7 +2,7 @@
 //! that the flash image stores, in exactly the order of operations that the contract states. Refuses: multipliers that
 //! are not positive, normal and below 2^31 (as `Err` with the value; callers add the node's name).
 
-use runtime::arith::{ADD_MULTIPLIER_MAX, ADD_SHIFT_MAX, is_multiplier};
+use runtime::arith::{ADD_MULTIPLIER_MAX, ADD_SHIFT_MAX, SOFTMAX_ONE, SOFTMAX_SHIFT_MAX, is_multiplier};
 
 use crate::network::{Encoding, Function};
 
@@ -45,6 +45,31 @@ pub fn add_multipliers(inputs: [f32; 2], output: f32) -> Result<AddMultipliers, 
     let fits = |shift: &u8| at(*shift).iter().all(|&m| m <= f64::from(ADD_MULTIPLIER_MAX));
     let shift = (0..=ADD_SHIFT_MAX).rev().find(fits).ok_or(quotients[0].max(quotients[1]) as f32)?;
     Ok(AddMultipliers { multipliers: at(shift).map(|m| m as i32), shift })
+}
+
+/// `T`, `A` and `shift` of a Softmax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoftmaxConstants {
+    /// `RNE(2^30 * e^(-d * sx))` for each distance `d` that two integers of the input can have.
+    pub table: Vec<u32>,
+    /// `RNE(2^shift / sy)`, at most `2^22`.
+    pub multiplier: i32,
+    /// 0 to 16.
+    pub shift: u8,
+}
+
+/// The table of exponentials, and `A` with the largest shift for which it fits.
+///
+/// # Errors
+/// `1 / sy`, if not even shift 0 will do.
+pub fn softmax_constants(input: &Encoding, output: &Encoding) -> Result<SoftmaxConstants, f32> {
+    let (sx, sy) = (f64::from(input.scale[0]), f64::from(output.scale[0]));
+    let at = |shift: u8| (f64::from(1u32 << shift) / sy).round_ties_even();
+    let fits = |shift: &u8| at(*shift) <= f64::from(ADD_MULTIPLIER_MAX);
+    let shift = (0..=SOFTMAX_SHIFT_MAX).rev().find(fits).ok_or((1.0 / sy) as f32)?;
+    let power = |d: i32| (f64::from(SOFTMAX_ONE) * (-f64::from(d) * sx).exp()).round_ties_even() as u32;
+    let table = (0..=input.qmax() - input.qmin()).map(power).collect();
+    Ok(SoftmaxConstants { table, multiplier: at(shift) as i32, shift })
 }
 
 /// `[lo, hi]`: the output's limits, narrowed by a clamp `(min, max)` of real values.

@@ -5,7 +5,7 @@ use runtime::arith::{accumulator_bound, reach};
 
 use crate::network::{Encoding, Integers, Network, Node, Op};
 
-use super::{QuantizeError, add_multipliers, encoding, mean_multiplier, multiplier};
+use super::{QuantizeError, add_multipliers, encoding, mean_multiplier, multiplier, softmax_constants};
 
 /// Checks encodings, integers, accumulators and multipliers of every integer op.
 ///
@@ -44,6 +44,9 @@ pub fn check(network: &Network) -> Result<(), QuantizeError> {
             Op::Mul => {
                 let scales = [x.scale[0], encoding(network, node, node.inputs[1])?.scale[0], y.scale[0]];
                 multiplier(scales[0], scales[1], scales[2]).map_err(|value| refuse(node, 0, value, scales.to_vec()))?;
+            }
+            Op::Softmax => {
+                softmax_constants(x, y).map_err(|value| refuse(node, 0, value, vec![x.scale[0], y.scale[0]]))?;
             }
             op if op.keeps_encoding() && x != y => {
                 let reason = format!("{} from {x:?} to {y:?}: both must share one encoding", node.op.name());

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::network::Network;
+use crate::network::{Network, Op};
 use crate::onnx::{NodeSummary, Summary, summarize};
 
 use super::Request;
@@ -26,7 +26,7 @@ pub(super) struct Names {
     pub(super) element: Element,
     /// Whether it is `N H W C`.
     pub(super) channels_last: bool,
-    /// What the network ends with, before any Softmax.
+    /// What the network ends with, before a Softmax that it has not.
     pub(super) output: String,
     /// Integer tensors: name in the network, value in the file.
     pub(super) taps: Vec<(String, String)>,
@@ -52,7 +52,8 @@ impl Names {
             input: input.name.clone(),
             element,
             channels_last,
-            output: output(&summary, request.quantized).ok_or("the graph has no output")?,
+            output: output(&summary, request.quantized, ends_in_softmax(request.network))
+                .ok_or("the graph has no output")?,
             taps: if request.quantized { taps(&summary, request.network) } else { Vec::new() },
         })
     }
@@ -74,8 +75,13 @@ impl Names {
     }
 }
 
-/// The value behind which only dequantization, Softmax and new shapes follow: with `integers` the stored one.
-fn output(summary: &Summary, integers: bool) -> Option<String> {
+fn ends_in_softmax(network: &Network) -> bool {
+    network.nodes.iter().any(|node| node.output == network.output && node.op == Op::Softmax)
+}
+
+/// The value behind which only dequantization, new shapes and, unless it is part of the network, Softmax follow: with `integers` the
+/// stored one.
+fn output(summary: &Summary, integers: bool, softmax: bool) -> Option<String> {
     let producers: HashMap<&str, &NodeSummary> =
         summary.nodes.iter().flat_map(|node| node.outputs.iter().map(move |o| (o.name.as_str(), node))).collect();
     let mut name = summary.outputs.first()?.name.as_str();
@@ -85,7 +91,7 @@ fn output(summary: &Summary, integers: bool) -> Option<String> {
             // What is read last is what the network stores, a Clip behind QuantizeLinear included.
             "DequantizeLinear" => quantized = quantized.or(node.inputs.first().map(String::as_str)),
             "QuantizeLinear" => quantized = quantized.or(Some(name)),
-            "Softmax" => {
+            "Softmax" if !softmax => {
                 real = node.inputs.first()?;
                 quantized = None;
             }

@@ -4,7 +4,7 @@
 //! how far that is from the reference ([`compare`]): the integer runtime for a quantized file, this crate's float executor for a
 //! float one. *Refused*, as text for people: engines that are not there or cannot run the file, with their reason.
 //!
-//! Compared is what the network ends with: of a file that ends in Softmax the values before it, of a quantized file the stored
+//! Compared is what the network ends with: of a file whose Softmax is left out the values before it, of a quantized file the stored
 //! integers. On the first images every integer tensor is compared as well, so that the first op that differs has a name;
 //! and where outputs differ, the images on which they do are run again to see which ops do so of themselves ([`check`]).
 

@@ -49,6 +49,27 @@ fn tract_answers_as_the_runtime_does() {
     assert!(exact * 2 >= compared, "{exact} of {compared} networks are equal");
 }
 
+/// What a network has of a Softmax is compared behind it; engines compute it in floats.
+#[test]
+fn shares_are_compared_as_shares() {
+    for seed in 0..4 {
+        let mut float = samples::network(seed, Sample { batch_norm: true, blocks: 2 });
+        float.push("shares", Op::Softmax, &[float.output]).unwrap();
+        let images = samples::images(&float, 12, seed);
+        let network = quantize_network(&float, &images, &Options::mobile(8, 8)).unwrap().network;
+        let bytes = write_qdq(&network, &WriteOptions::default()).unwrap();
+        let network = read(&bytes, "sample", &ReadOptions::default()).unwrap().network;
+        let request = request(&network, &bytes, &images, true);
+        let (ours, theirs) = (reference(&request).unwrap(), tract(&request).unwrap());
+        for shares in ours.outputs.chunks_exact(7) {
+            let sum: f32 = shares.iter().sum();
+            assert!((252.0..=260.0).contains(&sum), "{shares:?}");
+        }
+        let found = compare(&request, &ours, &theirs);
+        assert_eq!(found.tapped[0], found.tapped[1]);
+    }
+}
+
 #[test]
 fn a_float_file_is_compared_with_the_float_executor() {
     for seed in 0..5 {

@@ -253,6 +253,7 @@ impl Model {
                 x = x.pad((*left, *right, *top, *bottom), PadMode::Constant(0.0));
             }
             Op::Concat => x = Tensor::cat(std::iter::once(x).chain(inputs).collect(), 1),
+            Op::Softmax => x = activation::softmax(x, 1),
             Op::Flatten => {
                 let [n, c, h, w] = x.dims();
                 x = x.reshape([n, c * h * w, 1, 1]);

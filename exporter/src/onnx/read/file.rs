@@ -90,7 +90,7 @@ fn check_constant(tensor: &TensorProto) -> Result<(), String> {
 }
 
 /// Product of the dims.
-fn elements(tensor: &TensorProto) -> Result<usize, String> {
+pub(super) fn elements(tensor: &TensorProto) -> Result<usize, String> {
     let product = tensor.dims.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
     product.ok_or_else(|| format!("impossible dims {:?}", tensor.dims))
 }

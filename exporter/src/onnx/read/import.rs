@@ -103,6 +103,8 @@ pub(super) struct Import<'m> {
     /// Element type of the graph's input.
     pub(super) input_type: i32,
     pub(super) names: Names,
+    /// Whether a Softmax at the end stays.
+    pub(super) keep_softmax: bool,
 }
 
 impl<'m> Import<'m> {
@@ -134,6 +136,7 @@ impl<'m> Import<'m> {
             batch: None,
             input_type: super::file::FLOAT,
             names: Names::default(),
+            keep_softmax: false,
         }
     }
 
@@ -234,7 +237,9 @@ impl<'m> Import<'m> {
         match self.input(node, i) {
             Some(Value::Activation(activation)) => Ok(*activation),
             Some(Value::Missing) => Err(Fault::Downstream),
-            Some(Value::Tail(_)) => Err("reads probabilities; Softmax is supported at the end only".into()),
+            Some(Value::Tail(_)) => {
+                Err("reads what a LogSoftmax or a Softmax that is left out gives; only the end of the graph can".into())
+            }
             Some(Value::Constant(_) | Value::Stored(_)) => {
                 Err(format!("input {i} (`{}`) is a constant, expected an activation", node.input[i]).into())
             }

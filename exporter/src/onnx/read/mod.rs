@@ -23,10 +23,12 @@
 //! | BitShift, BitwiseAnd, Cast, Gather, Slice, Reshape of constants | weights of 4 and 2 bits, packed in bytes |
 //! | Reshape, Squeeze, Unsqueeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
 //! | Shape and what is computed from it | constants |
-//! | Softmax, LogSoftmax at the end | nothing: the network ends with the logits |
+//! | Softmax over channels, in a quantized file before QuantizeLinear | `Softmax` |
+//! | Softmax at the end of a float network (unless asked for), LogSoftmax at the end | nothing: the network ends with the logits |
 
 mod constants;
 mod elementwise;
+mod external;
 pub(super) mod file;
 mod import;
 mod layers;
@@ -40,6 +42,7 @@ mod tidy;
 mod wire;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use tract_onnx::pb::type_proto::Value as TypeValue;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension::Value as Extent};
@@ -58,6 +61,12 @@ pub struct ReadOptions {
     pub preprocessing: Option<Preprocessing>,
     /// Class names; go before what the file says.
     pub labels: Option<Vec<String>>,
+    /// Whether a Softmax at the end of a float network stays. Without it the network ends with the logits: their order is the
+    /// same, and their integers say more of those behind the first.
+    pub keep_softmax: bool,
+    /// The folder that the file lies in: constants that it keeps in files beside it are read from there. Without it, and from
+    /// anywhere else, they are refused.
+    pub folder: Option<PathBuf>,
 }
 
 /// A network that came from a file.
@@ -80,7 +89,11 @@ pub struct Imported {
 pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported, ReadError> {
     let damaged = |reason: String| ReadError::Damaged { file: file.into(), reason };
     let mut model = file::decode(bytes).map_err(damaged)?;
+    let mut stored = bytes.len();
     if let Some(graph) = &mut model.graph {
+        if let Some(folder) = &options.folder {
+            stored += external::load(graph, folder).map_err(damaged)?;
+        }
         qoperator::expand(graph);
     }
     let graph = model.graph.as_ref().ok_or_else(|| damaged("no graph".into()))?;
@@ -102,7 +115,8 @@ pub fn read(bytes: &[u8], file: &str, options: &ReadOptions) -> Result<Imported,
     let network = Network::new(name, Shape::new(1, 1, 1), nothing, Vec::new());
     // A byte holds up to four weights, and each is there up to four times: unpacked before and after a step, as it is
     // stored, and as a float.
-    let mut import = Import::new(graph, opset, network, 16 * bytes.len());
+    let mut import = Import::new(graph, opset, network, 16 * stored);
+    import.keep_softmax = options.keep_softmax;
     let value = import.graph_input(input).unwrap_or_else(|reason| {
         findings.push(Finding { place: format!("input `{}`", input.name), op: String::new(), reason });
         Value::Missing

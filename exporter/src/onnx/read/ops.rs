@@ -287,20 +287,40 @@ impl<'m> Import<'m> {
         self.computed(node, Op::Add, &inputs)
     }
 
-    /// Softmax at the end: what follows is left out, the network ends with the logits.
+    /// Softmax over channels. At the end, before any QuantizeLinear, it is left out unless it was asked for: the network ends with
+    /// the logits. So is a LogSoftmax.
     pub(super) fn softmax(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
-        let default = if self.opset < 13 { 1 } else { -1 };
-        let axis = attributes(node).int("axis", default);
+        let a = attributes(node);
+        // That of a quantized operator says whose Softmax it is.
+        let opset = a.int("opset", self.opset);
+        let axis = a.int("axis", if opset < 13 { 1 } else { -1 });
         let x = self.activation(node, 0)?;
-        if x.layout.axis(axis) != 1 || self.shape(x).pixels() != 1 {
-            return Err(format!("axis {axis} of {} {}; only over classes", x.layout, self.shape(x)).into());
+        let (layout, one) = (x.layout, self.shape(x).pixels() == 1);
+        // Until opset 12 over all axes from this one on.
+        let classes = match layout {
+            Layout::Nhwc if opset < 13 && one => (1..=3).contains(&layout.axis(axis)),
+            Layout::Nchw if opset < 13 => one && layout.axis(axis) == 1,
+            Layout::Vector | Layout::VectorOfNhwc(_) if !one => false,
+            _ => layout.axis(axis) == layout.channel_axis(),
+        };
+        if !classes {
+            return Err(
+                format!("axis {axis} of {layout} {}; only over classes, that is channels", self.shape(x)).into()
+            );
         }
-        self.notes.push(format!(
-            "`{}` ({}) is left out: the network ends with the logits",
-            node_name(node),
-            node.op_type
-        ));
+        if node.op_type == "Softmax" && (self.keep_softmax || !self.ends(node)) {
+            return self.computed(node, Op::Softmax, &[x]);
+        }
+        let (name, op) = (node_name(node), &node.op_type);
+        self.notes.push(format!("`{name}` ({op}) is left out: the network ends with the logits"));
         Ok(Value::Tail(x))
+    }
+
+    /// Whether nothing behind `node` computes.
+    fn ends(&self, node: &NodeProto) -> bool {
+        let readers = node.output.first().and_then(|output| self.readers.get(output.as_str()));
+        let moves = |op: &str| matches!(op, "Dropout" | "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Transpose");
+        readers.into_iter().flatten().all(|reader| moves(&reader.op_type))
     }
 
     /// A node whose output is computed anew, in the layout of its first input.

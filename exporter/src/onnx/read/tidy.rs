@@ -36,7 +36,7 @@ pub(super) fn tidy(mut network: Network, clips: &[NodeId], superseded: Vec<Tenso
                 network.nodes[clip].name = name;
                 dropped.push(read);
             }
-            Op::MaxPool(_) | Op::Pad { .. } | Op::Flatten | Op::Concat => {}
+            Op::MaxPool(_) | Op::Pad { .. } | Op::Flatten | Op::Concat | Op::Softmax => {}
             // One fused group, in which only the last tensor exists in integers.
             _ => network.tensors[read].encoding = None,
         }

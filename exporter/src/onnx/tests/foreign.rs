@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
 }
 
 /// Every file, with the scores of its network for [`picture`].
-fn expected() -> BTreeMap<String, Vec<f32>> {
+pub(super) fn expected() -> BTreeMap<String, Vec<f32>> {
     let text = |name| std::fs::read_to_string(folder().join(name)).unwrap();
     let lists = ["torch.json", "tf.json"].map(|name| serde_json::from_str::<BTreeMap<String, Vec<f32>>>(&text(name)));
     let all: BTreeMap<_, _> = lists.into_iter().flat_map(Result::unwrap).collect();
@@ -36,15 +36,21 @@ pub(super) fn files() -> Vec<Vec<u8>> {
     expected().into_keys().map(|name| std::fs::read(folder().join(name)).unwrap()).collect()
 }
 
-fn import(name: &str) -> Imported {
+pub(super) fn import(name: &str) -> Imported {
+    import_with(name, false)
+}
+
+/// The same, with the Softmax at its end if it is to stay.
+pub(super) fn import_with(name: &str, keep_softmax: bool) -> Imported {
     let bytes = std::fs::read(folder().join(name)).unwrap();
     assert!(bytes.len() < 200_000, "{name} is too large for the repository");
     let preprocessing = Some(Preprocessing { mean: vec![0.0; 3], std: vec![1.0; 3] });
-    read(&bytes, name, &ReadOptions { preprocessing, labels: None }).unwrap_or_else(|error| panic!("{error}"))
+    read(&bytes, name, &ReadOptions { preprocessing, keep_softmax, ..ReadOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What the scripts give their networks, as pixels.
-fn picture(network: &Network) -> Vec<u8> {
+pub(super) fn picture(network: &Network) -> Vec<u8> {
     let shape = network.tensors[network.input].shape;
     let value = |i: usize| {
         let (c, x, y) = (i % shape.c, i / shape.c % shape.w, i / shape.c / shape.w);

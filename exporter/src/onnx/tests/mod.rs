@@ -3,6 +3,7 @@
 
 mod agreement;
 mod engines;
+mod external;
 mod foreign;
 mod hostile;
 mod node_cases;
@@ -11,6 +12,7 @@ mod presets;
 pub(crate) mod python;
 mod qoperator;
 mod seeds;
+mod softmax;
 
 use std::collections::HashMap;
 

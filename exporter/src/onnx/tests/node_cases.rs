@@ -102,7 +102,8 @@ impl Case {
     /// Reads a model whose input has so many channels, each pixel with the value that `mean` and `std` give.
     fn network(&self, model: &ModelProto, mean: Vec<f32>, std: f32) -> Result<Network, ReadError> {
         let preprocessing = Some(Preprocessing { std: vec![std; mean.len()], mean });
-        read(&model.encode_to_vec(), "case.onnx", &ReadOptions { preprocessing, labels: None }).map(|i| i.network)
+        read(&model.encode_to_vec(), "case.onnx", &ReadOptions { preprocessing, ..ReadOptions::default() })
+            .map(|i| i.network)
     }
 }
 

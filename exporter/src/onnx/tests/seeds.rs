@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{FOREIGN, foreign};
+use crate::network::{Network, Op};
 use crate::onnx::{Form, Preset, Storage, WriteOptions, exercise, write_float, write_qdq};
 use crate::pipeline::quantize_network;
 use crate::samples::{self, Sample};
@@ -16,10 +17,13 @@ fn folder() -> PathBuf {
 /// Name and bytes of each seed.
 fn seeds() -> Vec<(String, Vec<u8>)> {
     let network = |seed| samples::foreign(FOREIGN + seed, Sample { batch_norm: true, blocks: 3 });
-    let quantized = |seed, preset: Preset, [weights, activations]: [u8; 2], options: WriteOptions| {
-        let float = network(seed);
-        let integers =
-            quantize_network(&float, &samples::images(&float, 4, seed), &preset.options(weights, activations));
+    let ending_in_shares = |seed| {
+        let mut network = network(seed);
+        network.push("shares", Op::Softmax, &[network.output]).unwrap();
+        network
+    };
+    let quantized = |float: Network, preset: Preset, [weights, activations]: [u8; 2], options: WriteOptions| {
+        let integers = quantize_network(&float, &samples::images(&float, 4, 1), &preset.options(weights, activations));
         write_qdq(&preset.arrange(integers.unwrap().network), &WriteOptions { preset: Some(preset), ..options })
     };
     let default = WriteOptions::default();
@@ -28,10 +32,12 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     let files = [
         ("float", write_float(&network(1), &default)),
         ("float-more", write_float(&network(6), &default)),
-        ("w8a8", quantized(2, Preset::Mobile, [8, 8], default)),
-        ("w4a4-packed", quantized(3, Preset::MobilePerChannel, [4, 4], default)),
-        ("w2a2-native", quantized(4, Preset::Mobile, [2, 2], native)),
-        ("operators", quantized(5, Preset::Mobile, [8, 8], operators)),
+        ("w8a8", quantized(network(2), Preset::Mobile, [8, 8], default)),
+        ("w4a4-packed", quantized(network(3), Preset::MobilePerChannel, [4, 4], default)),
+        ("w2a2-native", quantized(network(4), Preset::Mobile, [2, 2], native)),
+        ("operators", quantized(network(5), Preset::Mobile, [8, 8], operators)),
+        ("softmax", quantized(ending_in_shares(2), Preset::Mobile, [8, 8], default)),
+        ("softmax-operators", quantized(ending_in_shares(7), Preset::Xnnpack, [8, 8], operators)),
     ];
     files.into_iter().map(|(name, bytes)| (format!("{name}.onnx"), bytes.unwrap())).collect()
 }

@@ -19,7 +19,14 @@ pub(super) fn input_rank(op: &Op, inputs: &[Rank]) -> Rank {
     match op {
         Op::Conv2d(_) | Op::MaxPool(_) | Op::AveragePool(_) | Op::GlobalAveragePool | Op::Pad { .. } => Rank::Image,
         Op::Dense(_) => Rank::Vector,
-        Op::BatchNorm(_) | Op::Clamp { .. } | Op::Function(_) | Op::Add | Op::Mul | Op::Concat | Op::Flatten => {
+        Op::BatchNorm(_)
+        | Op::Clamp { .. }
+        | Op::Function(_)
+        | Op::Add
+        | Op::Mul
+        | Op::Concat
+        | Op::Softmax
+        | Op::Flatten => {
             if inputs.contains(&Rank::Image) {
                 Rank::Image
             } else {
@@ -46,7 +53,7 @@ pub(super) fn attributes(op: &Op) -> Vec<(&'static str, Attribute)> {
         Op::MaxPool(pool) | Op::AveragePool(pool) => window(&pool.window),
         Op::Dense(_) => vec![("transB", Attribute::Int(1))],
         Op::BatchNorm(norm) => vec![("epsilon", Attribute::Float(norm.epsilon))],
-        Op::Concat => vec![("axis", Attribute::Int(1))],
+        Op::Concat | Op::Softmax => vec![("axis", Attribute::Int(1))],
         Op::Function(Function::LeakyRelu { alpha }) => vec![("alpha", Attribute::Float(*alpha))],
         Op::Function(Function::HardSigmoid { alpha, beta }) => {
             vec![("alpha", Attribute::Float(*alpha)), ("beta", Attribute::Float(*beta))]

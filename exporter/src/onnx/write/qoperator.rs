@@ -7,12 +7,12 @@
 //! | Conv | QLinearConv (opset 10) | the same |
 //! | Gemm | QLinearMatMul (opset 10) if all biases are 0 | QGemm |
 //! | Add, Mul, Concat, AveragePool, GlobalAveragePool | none | QLinearAdd, QLinearMul, QLinearConcat, QLinearAveragePool, QLinearGlobalAveragePool |
-//! | LeakyRelu, Sigmoid | none | QLinearLeakyRelu, QLinearSigmoid |
+//! | LeakyRelu, Sigmoid, Softmax | none | QLinearLeakyRelu, QLinearSigmoid, QLinearSoftmax |
 //! | MaxPool, Flatten | none | the same on integers |
 
 use super::qdq::{Limits, Value, Writer, layer};
 use super::storage::is_narrow;
-use super::{Form, node};
+use super::{Form, OPSET, node};
 use crate::network::{Dense, Function, Integers, Node, Op};
 use crate::onnx::WriteError;
 use crate::onnx::builder::{Attribute, Domain};
@@ -96,6 +96,7 @@ impl<'n> Writer<'n> {
             Op::Mul => ("QLinearMul", Domain::Microsoft, behind()),
             Op::Function(Function::LeakyRelu { .. }) => ("QLinearLeakyRelu", Domain::Microsoft, behind()),
             Op::Function(Function::Sigmoid) => ("QLinearSigmoid", Domain::Microsoft, behind()),
+            Op::Softmax => ("QLinearSoftmax", Domain::Microsoft, behind()),
             Op::AveragePool(_) => ("QLinearAveragePool", Domain::Microsoft, behind()),
             Op::GlobalAveragePool => ("QLinearGlobalAveragePool", Domain::Microsoft, behind()),
             Op::Concat => {
@@ -113,6 +114,9 @@ fn attributes(op: &Op) -> Vec<(&'static str, Attribute)> {
     let mut attributes = node::attributes(op);
     if matches!(op, Op::GlobalAveragePool | Op::AveragePool(_)) {
         attributes.push(("channels_last", Attribute::Int(0)));
+    }
+    if *op == Op::Softmax {
+        attributes.push(("opset", Attribute::Int(OPSET)));
     }
     attributes
 }
