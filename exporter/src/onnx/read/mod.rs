@@ -23,8 +23,8 @@
 //! | BitShift, BitwiseAnd, Cast, Gather, Slice, Reshape of constants | weights of 4 and 2 bits, packed in bytes |
 //! | Reshape, Squeeze, Unsqueeze, Transpose (`N H W C` and `N C H W`), Identity, Dropout, Constant | nothing: other names for a tensor |
 //! | Shape and what is computed from it | constants |
-//! | Softmax over channels, in a quantized file before QuantizeLinear | `Softmax` |
-//! | Softmax at the end of a float network (unless asked for), LogSoftmax at the end | nothing: the network ends with the logits |
+//! | Softmax over channels | `Softmax`; at the end of a float network, unless asked for, nothing: it ends with the logits |
+//! | LogSoftmax at the end | nothing: the network ends with the logits |
 
 mod constants;
 mod elementwise;

@@ -287,8 +287,8 @@ impl<'m> Import<'m> {
         self.computed(node, Op::Add, &inputs)
     }
 
-    /// Softmax over channels. At the end, before any QuantizeLinear, it is left out unless it was asked for: the network ends with
-    /// the logits. So is a LogSoftmax.
+    /// Softmax over channels. At the end and not quantized it is left out unless it was asked for: the network ends with the logits.
+    /// So is a LogSoftmax.
     pub(super) fn softmax(&mut self, node: &'m NodeProto) -> Result<Value<'m>, Fault> {
         let a = attributes(node);
         // That of a quantized operator says whose Softmax it is.
@@ -316,11 +316,10 @@ impl<'m> Import<'m> {
         Ok(Value::Tail(x))
     }
 
-    /// Whether nothing behind `node` computes.
+    /// Whether nobody reads what `node` gives but the graph's output, under whatever name.
     fn ends(&self, node: &NodeProto) -> bool {
         let readers = node.output.first().and_then(|output| self.readers.get(output.as_str()));
-        let moves = |op: &str| matches!(op, "Dropout" | "Flatten" | "Identity" | "Reshape" | "Squeeze" | "Transpose");
-        readers.into_iter().flatten().all(|reader| moves(&reader.op_type))
+        readers.into_iter().flatten().all(|reader| matches!(reader.op_type.as_str(), "Dropout" | "Identity"))
     }
 
     /// A node whose output is computed anew, in the layout of its first input.
