@@ -122,8 +122,8 @@ impl Checker<'_> {
                 self.span(table, equal(4 << x.bits))?;
                 // The largest integer of a pixel is 1 at least, so that no sum is 0.
                 let (table, one) = (op.table(table), i64::from(arith::SOFTMAX_ONE));
-                self.require(Fault::TableEntry, table.u32(0), equal(one))?;
-                (1..table.len()).try_for_each(|i| self.require(Fault::TableEntry, table.u32(i), 0..=one))
+                let least = |i: usize| if i == 0 { one } else { 0 };
+                (0..table.len()).try_for_each(|i| self.require(Fault::TableEntry, table.u32(i), least(i)..=one))
             }
             OpKind::Reshape => {
                 self.require(Fault::ArenaBytes, y.bytes, equal(x.bytes))?;
