@@ -56,8 +56,9 @@ pub(super) fn with_bias(mut integers: Integers, weight: &[f32], bias: Option<&[f
         if integers.encoding.channel(k).0 < least {
             integers.widen(channels);
             integers.encoding.scale[k] = least;
-            for i in k * row..(k + 1) * row {
-                integers.weight[i] = integers.encoding.quantize(k, weight[i]) as i16;
+            let of_channel = k * row..(k + 1) * row;
+            for (stored, &weight) in integers.weight[of_channel.clone()].iter_mut().zip(&weight[of_channel]) {
+                *stored = integers.encoding.quantize(k, weight) as i16;
             }
         }
         integers.bias[k] = integer_bias(bias, scales[0], integers.encoding.channel(k).0);
