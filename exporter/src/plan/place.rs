@@ -44,10 +44,13 @@ pub(super) fn place(buffers: &[Buffer]) -> Placement {
         &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - buffers[i].first as u64),
         &|&i| (u64::MAX - buffers[i].first as u64, u64::MAX - buffers[i].bytes),
     ];
-    let mut search = Search { buffers, best: vec![0; buffers.len()], bytes: u64::MAX, lower_bound, left: SEARCH };
+    let (best, taken) = (vec![0; buffers.len()], Vec::new());
+    let mut search = Search { buffers, best, bytes: u64::MAX, lower_bound, left: SEARCH, taken };
+    let mut placed = Vec::with_capacity(ids.len());
     for order in orders {
         ids.sort_by_key(order);
-        let placed = search.greedy(&ids);
+        placed.clear();
+        search.greedy(&ids, &mut placed, u64::MAX);
         search.keep(&placed);
     }
     search.improve(&mut ids);
@@ -72,21 +75,18 @@ pub(super) fn alive_apart(buffers: &[Buffer], step: usize) -> u64 {
     buffers.iter().filter(|b| b.bytes > 0 && (b.first..=b.last).contains(&step)).map(|b| b.bytes).sum()
 }
 
-/// Lowest offset at which a buffer is clear of those already placed.
-fn lowest(buffers: &[Buffer], placed: &[(usize, u64)], id: usize) -> u64 {
+/// Lowest offset at which a buffer is clear of those already placed. `taken` is scratch.
+fn lowest(buffers: &[Buffer], placed: &[(usize, u64)], id: usize, taken: &mut Vec<(i64, i64)>) -> u64 {
     let buffer = buffers[id];
     let meets = |other: &Buffer| other.first <= buffer.last && buffer.first <= other.last;
     // Between the two offsets, both left out, it must not start.
-    let mut taken: Vec<(i64, i64)> = placed
-        .iter()
-        .filter(|(other, _)| meets(&buffers[*other]))
-        .map(|&(other, offset)| {
-            let (below, above) = clearances(buffers, id, other);
-            (offset as i64 - below as i64, offset as i64 + above as i64)
-        })
-        .collect();
+    taken.clear();
+    taken.extend(placed.iter().filter(|(other, _)| meets(&buffers[*other])).map(|&(other, offset)| {
+        let (below, above) = clearances(buffers, id, other);
+        (offset as i64 - below as i64, offset as i64 + above as i64)
+    }));
     taken.sort_unstable();
-    taken.into_iter().fold(0, |at, (start, end)| if at <= start { at } else { at.max(end) }) as u64
+    taken.iter().fold(0, |at, &(start, end)| if at <= start { at } else { at.max(end) }) as u64
 }
 
 /// How far below the start of `other`, or above it, the buffer `id` must start at least.
@@ -107,6 +107,7 @@ struct Search<'a> {
     bytes: u64,
     lower_bound: u64,
     left: usize,
+    taken: Vec<(i64, i64)>,
 }
 
 impl Search<'_> {
@@ -125,6 +126,9 @@ impl Search<'_> {
     /// Swaps two buffers of an order, again and again, and keeps what is no worse.
     fn improve(&mut self, order: &mut [usize]) {
         let (mut state, mut least) = (1u64, u64::MAX);
+        // How `order` is placed: buffers before the first of two that are swapped stay where they are.
+        let (mut placed, mut tried) = (Vec::with_capacity(order.len()), Vec::with_capacity(order.len()));
+        self.greedy(order, &mut placed, u64::MAX);
         for _ in 0..SWAPS {
             if self.bytes == self.lower_bound || order.len() < 2 {
                 return;
@@ -135,24 +139,29 @@ impl Search<'_> {
             };
             let (a, b) = (draw(), draw());
             order.swap(a, b);
-            let placed = self.greedy(order);
-            let bytes = self.end(&placed);
-            self.keep(&placed);
-            if bytes > least {
-                order.swap(a, b);
+            tried.clear();
+            tried.extend_from_slice(&placed[..a.min(b)]);
+            if self.greedy(order, &mut tried, least) {
+                least = self.end(&tried);
+                self.keep(&tried);
+                std::mem::swap(&mut placed, &mut tried);
             } else {
-                least = bytes;
+                order.swap(a, b);
             }
         }
     }
 
-    /// Each buffer in turn at the lowest offset that is free.
-    fn greedy(&self, order: &[usize]) -> Vec<(usize, u64)> {
-        let mut placed = Vec::with_capacity(order.len());
-        for &id in order {
-            placed.push((id, lowest(self.buffers, &placed, id)));
+    /// Each buffer in turn, behind those placed already, at the lowest offset that is free. False, with buffers left, if one
+    /// ends beyond `most`.
+    fn greedy(&mut self, order: &[usize], placed: &mut Vec<(usize, u64)>, most: u64) -> bool {
+        for &id in &order[placed.len()..] {
+            let offset = lowest(self.buffers, placed, id, &mut self.taken);
+            placed.push((id, offset));
+            if offset + self.buffers[id].bytes > most {
+                return false;
+            }
         }
-        placed
+        true
     }
 
     /// Goes through the placements in which every buffer is put at the lowest offset that is free, in order of offsets;
@@ -172,7 +181,7 @@ impl Search<'_> {
             }
             self.left -= 1;
             let id = rest[i];
-            let offset = lowest(self.buffers, placed, id);
+            let offset = lowest(self.buffers, placed, id, &mut self.taken);
             if offset < floor || offset + self.buffers[id].bytes >= self.bytes {
                 continue;
             }

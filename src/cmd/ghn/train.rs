@@ -146,6 +146,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5.0)]
     checkpoint_every: f64,
 
+    /// Steps of one line of the log; checkpoints lie between lines
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    row: u64,
+
     /// Networks that run at once
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -223,7 +227,7 @@ impl Arguments {
             checkpoint: &checkpoint,
             result: &result,
             every: Duration::from_secs_f64(60.0 * self.checkpoint_every),
-            row: 50,
+            row: self.row,
             threads: self.threads,
             device: &device,
             stop: stop_flag()?,
