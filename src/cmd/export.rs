@@ -9,6 +9,7 @@ use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use exporter::data::Split;
+use exporter::image::{self, Patched};
 use exporter::network::Network;
 use exporter::onnx::{self, WriteOptions};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,11 @@ pub(crate) struct Arguments {
     /// Operators of the ONNX file
     #[arg(long, value_enum, default_value_t = Form::Qdq)]
     form: Form,
+
+    /// Compute the first ops of the flash image in so many bands of rows, which makes the arena smaller: as many ops as make it
+    /// smallest. The same integers come out; what bands overlap in is computed more than once
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..=32))]
+    patches: Option<u16>,
 }
 
 /// How integers below 8 bits are stored.
@@ -82,7 +88,13 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = model::load(&a.model)?;
     let training = a.data.open_for(&network, Split::Train)?;
     let quantized = a.quantize.quantize(&network, &training)?.network;
-    let written = write_as(&quantized, &a.out, &a.options(&network))?;
+    let (image, patched) = match a.patches {
+        None => (image::write(&quantized)?, None),
+        Some(count) => {
+            image::write_in_patches(&quantized, count.into()).map(|(image, patched)| (image, Some(patched)))?
+        }
+    };
+    let written = write_files(&quantized, &a.out, &a.options(&network), &image)?;
 
     let mut rows = vec![vec!["file".to_owned(), "bytes".to_owned()]];
     for (path, bytes) in &written {
@@ -90,9 +102,20 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     }
     rows.push(vec!["(float parameters)".to_owned(), thousands(network.parameters() * 4)]);
     let image = written[1].0.display();
+    let bands = patched.map(|Patched { ops, arena, macs }| {
+        format!(
+            "the first {ops} ops in {} bands of rows: an arena of {} bytes ({} without), {} multiplications ({} without)\n",
+            a.patches.unwrap_or_default(),
+            thousands(arena[1].into()),
+            thousands(arena[0].into()),
+            thousands(macs[1]),
+            thousands(macs[0])
+        )
+    });
     print(&format!(
-        "{}\nnext: intact run {image} PICTURE.png\n      intact sim {image} --data {}\n      intact gap {} --data {}\n",
+        "{}{}\nnext: intact run {image} PICTURE.png\n      intact sim {image} --data {}\n      intact gap {} --data {}\n",
         columns(&rows),
+        bands.unwrap_or_default(),
         a.data.data,
         a.model.display(),
         a.data.data
@@ -102,13 +125,22 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 
 /// Writes `NAME.onnx` and `NAME.intact`, in this order, and returns paths and sizes.
 pub(crate) fn write_as(quantized: &Network, folder: &Path, options: &WriteOptions) -> Result<Vec<(PathBuf, usize)>> {
+    write_files(quantized, folder, options, &image::write(quantized)?)
+}
+
+/// [`write_as`] with that flash image.
+fn write_files(
+    quantized: &Network,
+    folder: &Path,
+    options: &WriteOptions,
+    image: &[u8],
+) -> Result<Vec<(PathBuf, usize)>> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let onnx = onnx::write_qdq(quantized, options)?;
-    let image = exporter::image::write(quantized)?;
     let mut written = Vec::new();
-    for (extension, bytes) in [("onnx", onnx), ("intact", image)] {
+    for (extension, bytes) in [("onnx", onnx.as_slice()), ("intact", image)] {
         let path = folder.join(format!("{}.{extension}", quantized.name));
-        exporter::file::write_atomically(&path, &bytes)?;
+        exporter::file::write_atomically(&path, bytes)?;
         written.push((path, bytes.len()));
     }
     Ok(written)

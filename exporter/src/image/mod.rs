@@ -8,6 +8,7 @@
 //! before it is returned.
 
 mod pack;
+mod patches;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -43,6 +44,14 @@ pub enum ImageWriteError {
         /// What is in the way.
         reason: String,
     },
+    /// No number of first ops computed in so many patches makes the arena smaller.
+    #[error("{count} patches: the arena has {arena} bytes without them, and no fewer with the first ops in patches")]
+    Patches {
+        /// How many.
+        count: usize,
+        /// Bytes.
+        arena: u32,
+    },
     /// What was written does not pass the runtime's own check: a fault of the writer, not of the network.
     #[error("the flash image that was written is refused by the runtime: {0}")]
     Refused(String),
@@ -55,6 +64,30 @@ pub enum ImageWriteError {
 pub fn write(network: &Network) -> Result<Vec<u8>, ImageWriteError> {
     quantize::check(network)?;
     writer::Writer::new(network)?.write()
+}
+
+/// What patches cost and save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patched {
+    /// Ops that are computed patch by patch, the first of the network.
+    pub ops: usize,
+    /// Bytes of the arena: without patches, with them.
+    pub arena: [u32; 2],
+    /// Multiply-accumulates, padding counted: without patches, with them.
+    pub macs: [u64; 2],
+}
+
+/// The flash image of a quantized network whose first ops are computed patch by patch: bands of rows, `count` of them, 2 to 32. The
+/// same integers come out; the arena is smaller, and what bands overlap in is computed more than once. As many ops are
+/// computed so as make the arena smallest.
+///
+/// # Errors
+/// As [`write()`]; [`ImageWriteError::Patches`] when the arena would not be smaller.
+pub fn write_in_patches(network: &Network, count: usize) -> Result<(Vec<u8>, Patched), ImageWriteError> {
+    quantize::check(network)?;
+    let mut writer = writer::Writer::new(network)?;
+    let patched = writer.patch(count)?;
+    Ok((writer.write()?, patched))
 }
 
 /// Where each activation of the network would lie, and the arena's size.

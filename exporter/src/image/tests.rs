@@ -1,12 +1,12 @@
 //! What the runtime computes from a written image is what `docs/arithmetic.md` says, integer for integer: the contract is
 //! written out once more here, on the network's own integers in `C H W`. And it stays near the simulation.
 
-use super::write;
+use super::{arena, write, write_in_patches};
 use crate::execute::{Executor, Mode};
-use crate::network::{Encoding, Network, Op, Shape, TensorId, Window};
+use crate::network::{Conv2d, Dense, Encoding, Network, Op, Pool, Preprocessing, Shape, TensorId, Window};
 use crate::pipeline::{Options, quantize_network};
 use crate::quantize::{clamp_limits, table};
-use crate::samples::{Sample, foreign, images, network, positions, taps};
+use crate::samples::{Random, Sample, foreign, images, network, positions, taps};
 use runtime::Session;
 use runtime::image::Image;
 
@@ -231,4 +231,91 @@ fn sum(a: &Encoding, b: &Encoding, y: &Encoding, (low, high): (i32, i32), xs: &[
         (exact / 2f64.powi(shift)).round_ties_even() as i32 + y.zero_point[0]
     });
     terms.map(|q| q.clamp(low, high)).collect()
+}
+
+/// A network that is wide in the middle, with residual blocks, whose rows are multiples of 16 bytes.
+fn wide(seed: u64) -> Network {
+    let mut draw = Random::new(seed);
+    let preprocessing = Preprocessing { mean: vec![0.5; 3], std: vec![0.25; 3] };
+    let shape = Shape { c: 3, h: 13 + draw.below(20), w: 16 };
+    let mut network = Network::new("wide", shape, preprocessing, Vec::new());
+    let push = |network: &mut Network, op: Op, inputs: &[TensorId]| {
+        let name = format!("{}_{}", op.name(), network.nodes.len());
+        network.push(name, op, inputs).unwrap()
+    };
+    let conv = |network: &mut Network, draw: &mut Random, x: TensorId, out: usize, depthwise: bool, window: Window| {
+        let c = network.tensors[x].shape.c;
+        let groups = if depthwise { c } else { 1 };
+        let weight = draw.values(out * c / groups * window.kernel[0] * window.kernel[1], -0.4, 0.4);
+        let bias = Some(draw.values(out, -0.3, 0.3));
+        let conv = Conv2d { weight, bias, out_channels: out, window, groups, integers: None };
+        let y = push(network, Op::Conv2d(conv), &[x]);
+        push(network, Op::RELU, &[y])
+    };
+    let three = |draw: &mut Random, stride: usize| Window {
+        stride: [stride, 1],
+        padding: [draw.below(2), 1, draw.below(2), 1],
+        ..Window::square(3, 1, 1)
+    };
+    let first = three(&mut draw, 1);
+    let mut x = conv(&mut network, &mut draw, 0, 4, false, first);
+    let wide = conv(&mut network, &mut draw, x, 24, false, Window::square(1, 1, 0));
+    let stride = 1 + draw.below(2);
+    let window = three(&mut draw, stride);
+    let wide = conv(&mut network, &mut draw, wide, 24, true, window);
+    x = conv(&mut network, &mut draw, wide, 8, false, Window::square(1, 1, 0));
+    let wide = conv(&mut network, &mut draw, x, 24, false, Window::square(1, 1, 0));
+    let wide = conv(&mut network, &mut draw, wide, 24, true, Window::square(3, 1, 1));
+    let narrow = conv(&mut network, &mut draw, wide, 8, false, Window::square(1, 1, 0));
+    x = push(&mut network, Op::Add, &[x, narrow]);
+    let pool = Pool { window: Window { stride: [2, 1], ..Window::square(3, 1, 1) } };
+    x = push(&mut network, if seed % 2 == 0 { Op::MaxPool(pool) } else { Op::AveragePool(pool) }, &[x]);
+    x = conv(&mut network, &mut draw, x, 8, false, Window::square(3, 1, 1));
+    x = push(&mut network, Op::GlobalAveragePool, &[x]);
+    let weight = draw.values(5 * 8, -0.5, 0.5);
+    push(&mut network, Op::Dense(Dense { weight, bias: None, out_features: 5, integers: None }), &[x]);
+    network
+}
+
+/// Of every executor of this machine, on arenas full of something else.
+#[test]
+fn patches_change_the_arena_and_no_bit() {
+    let mut lengths = Vec::new();
+    for (seed, count) in (0..12).flat_map(|seed| [2, 3, 5].map(|count| (seed, count))) {
+        let float = wide(seed);
+        let pixels = images(&float, 3, seed);
+        let quantized = quantize_network(&float, &pixels, &Options::mobile(8, 8)).unwrap().network;
+        let whole = write(&quantized).unwrap();
+        let (file, patched) = write_in_patches(&quantized, count).unwrap();
+        let [whole, file] = [&whole, &file].map(|file| Image::check(file).unwrap());
+        assert_eq!(patched.arena.map(|bytes| bytes as usize), [whole.arena_bytes(), file.arena_bytes()]);
+        assert!(patched.arena[1] < patched.arena[0], "{patched:?}");
+        let macs = |image: &Image| image.ops().map(|op| op.macs()).sum::<u64>();
+        assert_eq!(patched.macs, [macs(&whole), macs(&file)]);
+        lengths.push(patched.ops);
+        let mut arena = vec![0xa5; file.arena_bytes()];
+        for pixels in pixels.chunks_exact(pixels.len() / 3) {
+            let expected = oracle(&quantized, pixels);
+            let mut session = Session::new(file, &mut arena).unwrap();
+            let output = session.run_pixels(pixels).unwrap();
+            assert_eq!((0..output.len()).map(|i| output.integer(i)).collect::<Vec<_>>(), expected, "{seed} {count}");
+            for executor in runtime::host::Executor::all() {
+                let mut prepared = runtime::host::Prepared::with(file, executor);
+                let output = prepared.run_pixels(pixels).unwrap();
+                let found: Vec<i32> = (0..output.len()).map(|i| output.integer(i)).collect();
+                assert_eq!(found, expected, "seed {seed}, {count} patches, {executor}");
+            }
+        }
+    }
+    assert!(lengths.iter().any(|&ops| ops > 8), "no residual block was computed in patches: {lengths:?}");
+}
+
+#[test]
+fn patches_that_save_nothing_are_refused() {
+    let float = network(1, Sample { batch_norm: false, blocks: 2 });
+    let pixels = images(&float, 2, 1);
+    let quantized = quantize_network(&float, &pixels, &Options::mobile(8, 8)).unwrap().network;
+    let bytes = arena(&quantized).unwrap().bytes;
+    let error = write_in_patches(&quantized, 32).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("32 patches: the arena has {bytes} bytes without them")), "{error}");
 }

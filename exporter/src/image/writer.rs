@@ -1,7 +1,8 @@
 //! Builds the records of an image and lays them out. Enters: a network that has passed the check. Leaves: bytes. See
 //! [`super`] for what is refused.
 
-use super::{ImageWriteError, pack, provenance};
+use super::patches::{Patches, macs};
+use super::{ImageWriteError, Patched, pack, provenance};
 use crate::network::{Encoding, Fused, Integers, Network, Op, Shape, TensorId, Window};
 use crate::plan::{self, Output, Plan, Step};
 use crate::quantize::{
@@ -15,12 +16,16 @@ use runtime::kernels::{lead, scratch_bytes};
 /// saves more. Of equal plans the first is taken.
 const STRIPS: [u32; 2] = [32, 8];
 
-/// One integer op before it has a place.
-struct Draft {
-    group: Fused,
-    inputs: Vec<TensorId>,
-    kind: OpKind,
-    clamp: (i32, i32),
+/// One integer op before it has a place; tensors are places in the table.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) inputs: Vec<usize>,
+    pub(super) output: usize,
+    pub(super) kind: OpKind,
+    pub(super) clamp: (i32, i32),
+    /// Where a reshape's output lies; others are placed by their kind.
+    pub(super) view: Option<Output>,
 }
 
 /// An image in the making.
@@ -53,26 +58,70 @@ impl<'n> Writer<'n> {
             let draft = writer.draft(group)?;
             writer.drafts.push(draft);
         }
-        writer.place()?;
+        writer.plan = planned(&writer.records, &writer.drafts, writer.ends())?;
         Ok(writer)
+    }
+
+    /// Computes the first ops patch by patch, as many of them as make the arena smallest.
+    pub(super) fn patch(&mut self, count: usize) -> Result<Patched, ImageWriteError> {
+        let whole = (self.plan.bytes, macs(&self.records, &self.drafts));
+        let mut candidates = Vec::new();
+        for ops in 1..=self.drafts.len() {
+            let (first, rest) = self.drafts.split_at(ops);
+            if let Some(patches) = Patches::new(&self.records, first, rest, self.ends(), count) {
+                let Patches { records, drafts, ends, .. } = &patches;
+                let least = STRIPS.into_iter().map(|pixels| {
+                    let (sizes, steps) = steps(records, drafts, pixels);
+                    plan::lower_bound(&sizes, &steps, ends[0], ends[1])
+                });
+                candidates.push((least.min().unwrap_or(0), macs(records, drafts), patches));
+            }
+        }
+        // Plans take time, and few are better than all bounds that follow.
+        candidates.sort_by_key(|&(least, macs, _)| (least, macs));
+        let mut best: Option<(Patches, Plan, u64)> = None;
+        for (least, macs, patches) in candidates {
+            if best.as_ref().is_some_and(|(_, plan, _)| u64::from(plan.bytes) <= least) {
+                break;
+            }
+            let plan = planned(&patches.records, &patches.drafts, patches.ends)?;
+            if best.as_ref().is_none_or(|(_, found, fewest)| (plan.bytes, macs) < (found.bytes, *fewest)) {
+                best = Some((patches, plan, macs));
+            }
+        }
+        let smaller = best.filter(|(_, plan, _)| plan.bytes < whole.0);
+        let Some((patches, plan, macs)) = smaller else {
+            return Err(ImageWriteError::Patches { count, arena: whole.0 });
+        };
+        let patched = Patched { ops: patches.ops, arena: [whole.0, plan.bytes], macs: [whole.1, macs] };
+        (self.records, self.drafts, self.plan) = (patches.records, patches.drafts, plan);
+        let mut whole = patches.whole.iter();
+        self.tensors.retain(|_| whole.next() == Some(&true));
+        for (i, name) in (self.tensors.len()..).zip(&patches.names) {
+            self.records[i].name = self.data(name.as_bytes())?;
+        }
+        Ok(patched)
     }
 
     /// The file.
     pub(super) fn write(mut self) -> Result<Vec<u8>, ImageWriteError> {
         let network = self.network;
         let ops = std::mem::take(&mut self.drafts);
+        for (record, &offset) in self.records.iter_mut().zip(&self.plan.tensors) {
+            record.offset = offset;
+        }
         let mut records = Vec::new();
         for (draft, &scratch) in ops.iter().zip(&self.plan.scratch.clone()) {
-            let bytes = self.scratch(draft);
-            let inputs: Vec<u32> = draft.inputs.iter().map(|&id| self.index(id)).collect();
+            let bytes = scratch_of(&self.records, draft);
+            let inputs = draft.inputs.iter().map(|&input| input as u32);
             let record = OpRepr {
                 kind: draft.kind,
-                inputs: self.words(inputs.into_iter().map(u32::to_le_bytes))?,
-                output: self.index(draft.group.output),
+                inputs: self.words(inputs.map(u32::to_le_bytes))?,
+                output: draft.output as u32,
                 clamp_min: draft.clamp.0 as i16,
                 clamp_max: draft.clamp.1 as i16,
                 scratch: Span { offset: if bytes > 0 { scratch } else { 0 }, len: bytes },
-                name: self.data(network.nodes[draft.group.head].name.as_bytes())?,
+                name: self.data(draft.name.as_bytes())?,
             };
             records.extend(record.emit());
         }
@@ -207,54 +256,15 @@ impl<'n> Writer<'n> {
                 return Err(ImageWriteError::Node { node: node.name.clone(), reason });
             }
         };
-        Ok(Draft { group, inputs, kind, clamp })
+        let inputs = inputs.iter().map(|&id| self.index(id) as usize).collect();
+        let output = self.index(group.output) as usize;
+        let view = (kind == OpKind::Reshape).then_some(Output::Within(0));
+        Ok(Draft { name: node.name.clone(), inputs, output, kind, clamp, view })
     }
 
-    /// Finds a place in the arena for every tensor and every scratch.
-    fn place(&mut self) -> Result<(), ImageWriteError> {
-        let sizes: Vec<u64> = self.records.iter().map(|record| record.bytes.into()).collect();
-        let at = |id: TensorId| self.index(id) as usize;
-        let plan = |pixels| {
-            let step = |draft: &Draft| Step {
-                inputs: draft.inputs.iter().map(|&id| at(id)).collect(),
-                output: at(draft.group.output),
-                place: match draft.kind {
-                    OpKind::Reshape => Output::Same,
-                    OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } | OpKind::Softmax { .. } => {
-                        Output::Over
-                    }
-                    OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
-                        Output::Below(self.lead(&window, draft, pixels))
-                    }
-                    _ => Output::Apart,
-                },
-                scratch: self.scratch(draft).into(),
-            };
-            let steps: Vec<Step> = self.drafts.iter().map(step).collect();
-            plan::plan(&sizes, &steps, at(self.network.input), at(self.network.output))
-        };
-        let plans = STRIPS.into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
-        self.plan = plans.into_iter().min_by_key(|plan| plan.bytes).expect("there is more than one length of strips");
-        for (record, &offset) in self.records.iter_mut().zip(&self.plan.tensors) {
-            record.offset = offset;
-        }
-        Ok(())
-    }
-
-    /// How far below its input an op with a window may write, in strips of so many pixels.
-    fn lead(&self, window: &WindowRepr, draft: &Draft, pixels: u32) -> u64 {
-        lead(window, self.record(draft.inputs[0]), self.record(draft.group.output), pixels)
-    }
-
-    fn record(&self, id: TensorId) -> &TensorRepr {
-        &self.records[self.index(id) as usize]
-    }
-
-    fn scratch(&self, draft: &Draft) -> u32 {
-        // A column is at most 2 * 65535^2 * 65535 bytes in theory; the plan refuses arenas beyond u32.
-        scratch_bytes(&draft.kind, self.record(draft.inputs[0]), self.record(draft.group.output))
-            .try_into()
-            .unwrap_or(u32::MAX)
+    /// Places of the network's input and output in the table.
+    fn ends(&self) -> [usize; 2] {
+        [self.network.input, self.network.output].map(|id| self.index(id) as usize)
     }
 
     /// Packed weights with their constants.
@@ -325,6 +335,42 @@ impl<'n> Writer<'n> {
     fn words(&mut self, words: impl Iterator<Item = [u8; 4]>) -> Result<Span, ImageWriteError> {
         self.data(&words.flatten().collect::<Vec<u8>>())
     }
+}
+
+/// Finds a place in the arena for every tensor and every scratch.
+fn planned(records: &[TensorRepr], drafts: &[Draft], [input, output]: [usize; 2]) -> Result<Plan, ImageWriteError> {
+    let plan = |pixels| {
+        let (sizes, steps) = steps(records, drafts, pixels);
+        plan::plan(&sizes, &steps, input, output)
+    };
+    let plans = STRIPS.into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    Ok(plans.into_iter().min_by_key(|plan| plan.bytes).expect("there is more than one length of strips"))
+}
+
+/// Sizes of the tensors, and what each op does with them; strips of an op that writes over its input have so many pixels.
+fn steps(records: &[TensorRepr], drafts: &[Draft], pixels: u32) -> (Vec<u64>, Vec<Step>) {
+    let step = |draft: &Draft| Step {
+        inputs: draft.inputs.clone(),
+        output: draft.output,
+        place: match (draft.view, draft.kind) {
+            (Some(view), _) => view,
+            (_, OpKind::Add { .. } | OpKind::Mul { .. } | OpKind::Lookup { .. } | OpKind::Softmax { .. }) => {
+                Output::Over
+            }
+            (_, OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. }) => {
+                Output::Below(lead(&window, &records[draft.inputs[0]], &records[draft.output], pixels))
+            }
+            _ => Output::Apart,
+        },
+        scratch: scratch_of(records, draft).into(),
+    };
+    (records.iter().map(|record| record.bytes.into()).collect(), drafts.iter().map(step).collect())
+}
+
+/// Scratch that an op is given.
+fn scratch_of(records: &[TensorRepr], draft: &Draft) -> u32 {
+    // A column is at most 2 * 65535^2 * 65535 bytes in theory; the plan refuses arenas beyond u32.
+    scratch_bytes(&draft.kind, &records[draft.inputs[0]], &records[draft.output]).try_into().unwrap_or(u32::MAX)
 }
 
 fn integers<'n>(node: &str, integers: Option<&'n Integers>) -> Result<&'n Integers, ImageWriteError> {

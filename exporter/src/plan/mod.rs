@@ -21,8 +21,10 @@ pub enum Output {
     Apart,
     /// Over an input that nobody reads later: the step works element by element.
     Over,
-    /// Where its one input is: the step moves nothing.
-    Same,
+    /// Where its one input is, so many bytes on: the step moves nothing.
+    Within(u64),
+    /// Where its inputs are, which lie side by side: the step moves nothing.
+    Around,
     /// Over its one input if nobody reads that later, by at least so many bytes below it: the step works row by row.
     Below(u64),
 }
@@ -91,12 +93,23 @@ pub fn plan(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Resul
     let offsets: Vec<u32> = placed.offsets.iter().map(|&offset| narrow(offset)).collect::<Result<_, _>>()?;
     let (tensors, scratch) = offsets.split_at(sizes.len());
     Ok(Plan {
-        tensors: shared.root.iter().map(|&root| tensors[root]).collect(),
+        tensors: shared.root.iter().zip(&shared.shift).map(|(&root, &shift)| tensors[root] + shift as u32).collect(),
         scratch: scratch.to_vec(),
         bytes: narrow(placed.bytes)?,
         lower_bound: narrow(placed.lower_bound)?,
         optimal: placed.optimal,
     })
+}
+
+/// What the arena of a [`plan`] has at least, without a plan: see [`Plan::lower_bound`].
+///
+/// # Panics
+/// As [`plan`].
+pub fn lower_bound(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> u64 {
+    let mut buffers = Shared::new(sizes, steps, input, output).buffers;
+    let scratch = |(i, step): (usize, &Step)| Buffer { bytes: round(step.scratch), first: i, last: i, over: None };
+    buffers.extend(steps.iter().enumerate().map(scratch));
+    place::least(&buffers)
 }
 
 fn round(bytes: u64) -> u64 {
@@ -107,6 +120,8 @@ fn round(bytes: u64) -> u64 {
 struct Shared {
     /// For each tensor the first of those it shares with.
     root: Vec<usize>,
+    /// Bytes from where that starts.
+    shift: Vec<u64>,
     /// What is to be placed, for each root; empty for other tensors.
     buffers: Vec<Buffer>,
 }
@@ -114,8 +129,19 @@ struct Shared {
 impl Shared {
     fn new(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Self {
         let mut root: Vec<usize> = (0..sizes.len()).collect();
-        for step in steps.iter().filter(|step| step.place == Output::Same) {
-            root[step.output] = root[step.inputs[0]];
+        let mut shift = vec![0; sizes.len()];
+        for step in steps.iter().filter(|step| step.place == Output::Around) {
+            let mut bytes = 0;
+            for &input in &step.inputs {
+                (root[input], shift[input]) = (step.output, bytes);
+                bytes += sizes[input];
+            }
+        }
+        for step in steps {
+            if let Output::Within(bytes) = step.place {
+                let input = step.inputs[0];
+                (root[step.output], shift[step.output]) = (root[input], shift[input] + bytes);
+            }
         }
         let own = |i: usize| if root[i] == i { round(sizes[i]) } else { 0 };
         let mut buffers: Vec<Buffer> =
@@ -133,7 +159,9 @@ impl Shared {
         // Every buffer's last step is known now, reshapes included, so that a step can tell whether it is the last reader.
         for (i, step) in steps.iter().enumerate().filter(|(_, step)| step.place == Output::Over) {
             let to = root[step.output];
-            let dies_here = |from: &usize| buffers[*from].last == i && buffers[*from].bytes == buffers[to].bytes;
+            let dies_here = |from: &usize| {
+                buffers[*from].last == i && buffers[to].first == i && buffers[*from].bytes == buffers[to].bytes
+            };
             if let Some(from) = step.inputs.iter().map(|&input| root[input]).find(dies_here).filter(|from| *from != to)
             {
                 buffers[from].last = buffers[to].last;
@@ -144,10 +172,12 @@ impl Shared {
         for (i, step) in steps.iter().enumerate() {
             let Output::Below(lead) = step.place else { continue };
             let (from, to) = (root[step.inputs[0]], root[step.output]);
-            if buffers[from].last == i && buffers[to].first == i && from != to {
+            let whole =
+                [step.inputs[0], step.output].iter().all(|&tensor| buffers[root[tensor]].bytes == round(sizes[tensor]));
+            if buffers[from].last == i && buffers[to].first == i && from != to && whole {
                 buffers[to].over = Some((from, round(lead)));
             }
         }
-        Self { root, buffers }
+        Self { root, shift, buffers }
     }
 }

@@ -33,7 +33,7 @@ const SWAPS: usize = 4_000;
 type Key<'a> = &'a dyn Fn(&usize) -> (u64, u64);
 
 pub(super) fn place(buffers: &[Buffer]) -> Placement {
-    let lower_bound = buffers.iter().map(|buffer| alive(buffers, buffer.first)).max().unwrap_or(0);
+    let lower_bound = least(buffers);
     let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
     let duration = |i: usize| (buffers[i].last - buffers[i].first + 1) as u64;
     let orders: [Key<'_>; 5] = [
@@ -58,6 +58,11 @@ pub(super) fn place(buffers: &[Buffer]) -> Placement {
     let complete = search.deepen(&mut Vec::with_capacity(ids.len()), &mut ids, 0);
     let optimal = complete || search.bytes == lower_bound;
     Placement { offsets: search.best, bytes: search.bytes, lower_bound, optimal }
+}
+
+/// Most bytes that are alive in any one step: what no placement can be smaller than.
+pub(super) fn least(buffers: &[Buffer]) -> u64 {
+    buffers.iter().map(|buffer| alive(buffers, buffer.first)).max().unwrap_or(0)
 }
 
 /// Bytes alive in a step, overlaps counted once.

@@ -9,6 +9,20 @@ fn step(inputs: &[usize], output: usize, place: Output) -> Step {
 }
 
 /// A chain needs its two largest neighbours.
+/// The lower half of the input, read twice; what was made of it, side by side.
+#[test]
+fn parts_lie_where_the_whole_does() {
+    let steps = [
+        step(&[0], 1, Output::Within(32)),
+        step(&[1], 2, Output::Apart),
+        step(&[1], 3, Output::Apart),
+        step(&[2, 3], 4, Output::Around),
+    ];
+    let plan = plan(&[64, 32, 16, 48, 64], &steps, 0, 4).unwrap();
+    let [input, half, first, second, whole] = plan.tensors[..] else { panic!("{plan:?}") };
+    assert_eq!((half, second, whole, plan.bytes), (input + 32, first + 16, first, 128), "{plan:?}");
+}
+
 #[test]
 fn a_chain_needs_two_neighbours() {
     let steps = [step(&[0], 1, Output::Apart), step(&[1], 2, Output::Apart), step(&[2], 3, Output::Apart)];
@@ -34,7 +48,7 @@ fn an_add_does_not_write_over_what_is_still_read() {
     let found = plan(&sizes[..4], &later, 0, 3).unwrap();
     assert_ne!(found.tensors[2], found.tensors[0]);
     let reshaped = [
-        step(&[0], 1, Output::Same),
+        step(&[0], 1, Output::Within(0)),
         step(&[0, 0], 2, Output::Over),
         step(&[1], 3, Output::Apart),
         step(&[2, 3], 4, Output::Apart),
@@ -92,7 +106,7 @@ fn graph() -> impl Strategy<Value = Graph> {
             let inputs = inputs.map(|input| input.index(sizes.len()));
             let output = sizes.len();
             let step = match kind {
-                0 => step(&inputs[..1], output, Output::Same),
+                0 => step(&inputs[..1], output, Output::Within(0)),
                 1 | 2 if sizes[inputs[0]] == sizes[inputs[1]] => step(&inputs, output, Output::Over),
                 3 | 4 => Step { scratch, ..step(&inputs[..1], output, Output::Below(scratch.clamp(1, 16 * size))) },
                 _ => Step { scratch, ..step(&inputs, output, Output::Apart) },
@@ -120,7 +134,7 @@ proptest! {
                 let bytes = &arena[span(plan.tensors[input], sizes[input])];
                 prop_assert!(bytes.iter().all(|&b| b == made_of[input]), "step {i} reads tensor {input}: {plan:?}");
             }
-            if step.place == Output::Same {
+            if step.place == Output::Within(0) {
                 made_of[step.output] = made_of[step.inputs[0]];
                 prop_assert_eq!(plan.tensors[step.output], plan.tensors[step.inputs[0]]);
                 continue;

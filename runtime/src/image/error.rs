@@ -60,7 +60,7 @@ faults! {
     ArenaEnd = 21, "end of the bytes in the arena";
     OutputShape = 22, "extent of the output";
     OutputEncoding = 23, "encoding of the output, which must equal that of the input: tensor";
-    OutputOffset = 24, "arena offset of the output, which must equal that of the input";
+    OutputOffset = 24, "arena offset of a reshape, whose output is made of its inputs' bytes, side by side";
     Groups = 25, "groups, which must divide input and output channels";
     Padding = 26, "padding of a pool, in a kernel of that extent";
     Clamp = 27, "end of the clamp";

@@ -35,7 +35,6 @@ pub(in crate::kernels) struct Finish {
 
 impl Finish {
     /// The stored integer of an accumulator.
-    #[cfg_attr(any(intact_dsp, intact_mve), expect(dead_code, reason = "in assembly there"))]
     pub(in crate::kernels) fn apply(self, acc: i32, m: f32) -> u8 {
         Requantizer::new(m, self.zero_point, self.clamp).apply(acc) as u8
     }

@@ -13,6 +13,7 @@ pub(in crate::kernels) struct Factors<'a> {
 
 impl Factors<'_> {
     /// `sum (x - zx) (w - zw)`, wrapping; one loop for bytes of every sign, whose top bits are flipped where they are signed.
+    #[cfg(not(intact_mve))]
     pub(in crate::kernels) fn dot(&self) -> i32 {
         let flips = self.signed.map(|signed| if signed { 0x80 } else { 0 });
         let zeros = [0, 1].map(|i| self.zero_points[i] + i32::from(flips[i]));

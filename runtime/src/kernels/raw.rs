@@ -57,10 +57,12 @@ pub(in crate::kernels) struct Source {
     /// What makes a byte of the input one of the columns' signedness.
     pub(in crate::kernels) flip: u8,
     /// Whether the columns are two's complement.
+    #[cfg_attr(intact_thumb, expect(dead_code, reason = "columns are unsigned there"))]
     pub(in crate::kernels) signed: bool,
     /// Bytes from the rows of one pixel to those of the next.
     pub(in crate::kernels) step: usize,
     /// Elements of a column.
+    #[cfg_attr(intact_thumb, expect(dead_code, reason = "columns lie side by side there"))]
     pub(in crate::kernels) len: usize,
     /// The first pixel's column.
     pub(in crate::kernels) pixel: usize,

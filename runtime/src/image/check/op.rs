@@ -27,7 +27,7 @@ impl Checker<'_> {
         self.tensor_index(op.repr.output)?;
         let most = match op.repr.kind {
             OpKind::Add { .. } | OpKind::Mul { .. } => 2..=2,
-            OpKind::Concat { .. } => 1..=MAX_INPUTS.into(),
+            OpKind::Concat { .. } | OpKind::Reshape => 1..=MAX_INPUTS.into(),
             _ => 1..=1,
         };
         self.span(op.repr.inputs, at_most(u64::MAX))?;
@@ -125,11 +125,7 @@ impl Checker<'_> {
                 let least = |i: usize| if i == 0 { one } else { 0 };
                 (0..table.len()).try_for_each(|i| self.require(Fault::TableEntry, table.u32(i), least(i)..=one))
             }
-            OpKind::Reshape => {
-                self.require(Fault::ArenaBytes, y.bytes, equal(x.bytes))?;
-                self.require(Fault::OutputOffset, y.offset, equal(x.offset))?;
-                self.copies(op, x, y)
-            }
+            OpKind::Reshape => self.reshape(op, y),
         }
     }
 
@@ -185,6 +181,19 @@ impl Checker<'_> {
         let (low, high) = arith::limits(y.bits, y.signed);
         self.require(Fault::Clamp, op.repr.clamp_min, equal(low))?;
         self.require(Fault::Clamp, op.repr.clamp_max, equal(high))
+    }
+
+    /// The inputs lie side by side, and the output is some of their bytes, or all.
+    fn reshape(&self, op: &Op, y: &TensorRepr) -> Result<(), ImageError> {
+        let start = i64::from(op.input(0).repr.offset);
+        let mut end = start;
+        for x in op.inputs().map(|x| x.repr) {
+            self.require(Fault::OutputOffset, x.offset, equal(end))?;
+            end += i64::from(x.bytes);
+        }
+        self.require(Fault::ArenaBytes, y.bytes, 1..=end - start)?;
+        self.require(Fault::OutputOffset, y.offset, start..=end - i64::from(y.bytes))?;
+        op.inputs().try_for_each(|x| self.copies(op, &x.repr, y))
     }
 
     fn concat(&self, op: &Op, tables: Span, y: &TensorRepr) -> Result<(), ImageError> {

@@ -79,7 +79,7 @@ const SMALL: &[(Spoil, &str)] = &[
     ),
     (
         |b| b.ops[0].kind = OpKind::Reshape,
-        "op 0: arena offset of the output, which must equal that of the input: found 16, expected 0",
+        "op 0: arena offset of a reshape, whose output is made of its inputs' bytes, side by side: found 16, expected 0",
     ),
     (
         |b| {
@@ -191,6 +191,17 @@ const ZOO: &[(Spoil, &str)] = &[
     (
         |b| softmax(b, |table, _, _| table.offset += 16),
         "op 16: entry of a table: found 1008189504, expected 1073741824",
+    ),
+    (
+        |b| (b.tensors[13].shape, b.tensors[13].bytes) = ([1, 1, 217], 217),
+        "op 12: bytes of the tensor: found 217, expected 1 to 180",
+    ),
+    (
+        |b| {
+            let inputs = b.i32s(&[12, 11]);
+            b.ops[12].inputs = inputs;
+        },
+        "op 12: arena offset of a reshape, whose output is made of its inputs' bytes, side by side: found 4256, expected 4532",
     ),
 ];
 
