@@ -269,7 +269,7 @@ fn wide(seed: u64) -> Network {
     let narrow = conv(&mut network, &mut draw, wide, 8, false, Window::square(1, 1, 0));
     x = push(&mut network, Op::Add, &[x, narrow]);
     let pool = Pool { window: Window { stride: [2, 1], ..Window::square(3, 1, 1) } };
-    x = push(&mut network, if seed % 2 == 0 { Op::MaxPool(pool) } else { Op::AveragePool(pool) }, &[x]);
+    x = push(&mut network, if seed.is_multiple_of(2) { Op::MaxPool(pool) } else { Op::AveragePool(pool) }, &[x]);
     x = conv(&mut network, &mut draw, x, 8, false, Window::square(3, 1, 1));
     x = push(&mut network, Op::GlobalAveragePool, &[x]);
     let weight = draw.values(5 * 8, -0.5, 0.5);
