@@ -130,6 +130,8 @@ pub(crate) fn arena_bytes(image: crate::Image) -> usize {
 }
 
 /// A tensor of an op that may write where it reads.
+// Once in flash.
+#[cfg_attr(target_os = "none", inline(never))]
 fn cells<'m>(arena: &'m [Cell<u8>], tensor: &Tensor) -> &'m [Cell<u8>] {
     &arena[tensor.range()]
 }

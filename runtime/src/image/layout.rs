@@ -61,9 +61,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> [u8; N] {
-        let field = core::array::from_fn(|i| self.bytes[self.at + i]);
+        let field = self.bytes[self.at..].first_chunk().expect("records hold their fields");
         self.at += N;
-        field
+        *field
     }
 
     fn u32(&mut self) -> u32 {

@@ -168,6 +168,8 @@ impl<'a> Image<'a> {
         str::from_utf8(self.slice(span)).unwrap_or_default()
     }
 
+    // Once in flash.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn slice(&self, span: Span) -> &'a [u8] {
         self.bytes.get(span.offset as usize..).and_then(|tail| tail.get(..span.len as usize)).unwrap_or_default()
     }

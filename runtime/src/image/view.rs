@@ -128,6 +128,8 @@ impl<'a> Tensor<'a> {
     }
 
     /// `H W C`.
+    // Once in flash.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn shape(&self) -> [usize; 3] {
         self.repr.shape.map(usize::from)
     }
@@ -175,6 +177,8 @@ impl<'a> Op<'a> {
     }
 
     /// Tensor written.
+    // Once in flash.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub fn output(&self) -> Tensor<'a> {
         self.image.tensor_at(self.repr.output)
     }

@@ -182,7 +182,10 @@ impl Run<'_> {
     /// [`TrainError`].
     pub fn start(&self, from: Option<(Parameters, String)>) -> Result<State, TrainError> {
         self.recipe.check().map_err(TrainError::Recipe)?;
-        let form = Config { bit_widths: self.recipe.encodes_bit_widths(), ..Config::ghn2(self.data.classes().len()) };
+        // Parameters that know bit widths keep them, also for a run with one pair.
+        let given_widths = from.as_ref().is_some_and(|(given, _)| given.config().bit_widths);
+        let bit_widths = given_widths || self.recipe.encodes_bit_widths();
+        let form = Config { bit_widths, ..Config::ghn2(self.data.classes().len()) };
         let fresh = || Parameters::init(form, self.recipe.seed, self.recipe.damping).map_err(TrainError::Recipe);
         let (parameters, from) = match from {
             Some((given, name)) => (with_form(given, form)?, Some(name)),
