@@ -38,6 +38,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "all")]
     bits: String,
 
+    /// Widths that the hypernetwork is asked for instead of those of each test: `float` tests GHN-Q, whose weights know
+    /// nothing of what they will be rounded to
+    #[arg(long, value_name = "BITS")]
+    ask: Option<Setting>,
+
     /// Networks of each split, if it has as many
     #[arg(long, default_value_t = 100)]
     nets: usize,
@@ -80,6 +85,8 @@ struct Conditions {
     ghn: String,
     space: Space,
     bits: Vec<Setting>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<Setting>,
     images: usize,
     batch: usize,
     ranges: Ranges,
@@ -108,6 +115,7 @@ impl Arguments {
             ghn: blake3::hash(&file).to_hex().to_string(),
             space: self.space,
             bits: settings.clone(),
+            asked: self.ask,
             images: self.images.min(data.len()),
             batch: self.batch,
             ranges: self.form.ranges(),
@@ -157,6 +165,7 @@ impl Arguments {
         let device = trainer::device::by_name(&self.device)?;
         let test = Test {
             settings,
+            asked: self.ask,
             ranges: self.form.ranges(),
             normalization: self.form.batch_norm.into(),
             s_max: 10,

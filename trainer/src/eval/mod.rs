@@ -78,6 +78,8 @@ impl Score {
 pub struct Test<'a> {
     /// Bit widths.
     pub settings: &'a [Setting],
+    /// Widths that the hypernetwork is asked for, whatever it is tested at: floats for GHN-Q. None: those of the test.
+    pub asked: Option<Setting>,
     /// Ranges of tensors.
     pub ranges: Ranges,
     /// Where BatchNorm stands in networks with quantized weights.
@@ -100,19 +102,19 @@ pub fn network(p: &Parameters, net: &Blueprint, test: &Test<'_>) -> Result<Vec<S
     let mut scores = Vec::new();
     let mut shared: Option<Vec<f32>> = None;
     for &setting in test.settings {
-        let prediction = predict(p, &[(net, setting)], test.s_max)?;
+        let prediction = predict(p, &[(net, test.asked.unwrap_or(setting))], test.s_max)?;
         let run = |setting: Setting| {
             let mode = Mode { ranges: test.ranges, normalization: test.normalization, ..Mode::test(setting) };
             test.logits(net, &prediction.tensors[0], mode)
         };
-        // Without bit widths in the graph all settings have the same weights.
+        // Without bit widths in the graph, or with the same ones, all settings have the same weights.
         let float = match shared.take() {
             Some(float) => float,
             None => run(Setting::FLOAT),
         };
         let found = if setting.is_float() { float.clone() } else { run(setting) };
         scores.push(score(setting, &float, &found, &test.images.labels));
-        if !p.config().bit_widths {
+        if test.asked.is_some() || !p.config().bit_widths {
             shared = Some(float);
         }
     }

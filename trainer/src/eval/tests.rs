@@ -64,6 +64,7 @@ fn a_predicted_network_is_scored_at_every_width() {
         let device = Device::flex();
         let test = Test {
             settings: &settings,
+            asked: None,
             ranges: Ranges::ABSOLUTE,
             normalization: Normalization::Folded,
             s_max: 10,
@@ -81,4 +82,38 @@ fn a_predicted_network_is_scored_at_every_width() {
         assert_eq!(scores, run(16));
         assert_ne!(scores, run(48), "BatchNorm goes by the batch");
     }
+}
+
+#[test]
+fn ghn_q_is_asked_for_floats_and_tested_at_every_width() {
+    let data = exporter::data::open("shapes10", exporter::data::Split::Test, &Default::default()).unwrap();
+    let images = Images::new(&data, 32, 0);
+    let task = Task { channels: 3, size: data.height(), classes: data.classes().len() };
+    let request = Request { task, ..Request::new(Space::Edge, Split::Id, 1) };
+    let (net, _) = Sampler::new(request).unwrap().draw(0).unwrap();
+    let net = Blueprint::build(&net, task).unwrap();
+    let narrow = Parameters::zeros(Config::ghn2(task.classes)).unwrap().len();
+    let mut p = Parameters::init(Config { bit_widths: true, ..Config::ghn2(task.classes) }, 1, 1.0).unwrap();
+    // What stands for the widths comes last, and begins at zero.
+    for (i, value) in p.values_mut()[narrow..].iter_mut().enumerate() {
+        *value += 0.1 * (i % 11) as f32;
+    }
+    let device = Device::flex();
+    let scores = |asked| {
+        let test = Test {
+            settings: &[Setting::FLOAT, Setting::new(8, 8), Setting::new(4, 4)],
+            asked,
+            ranges: Ranges::ABSOLUTE,
+            normalization: Normalization::Folded,
+            s_max: 10,
+            images: &images,
+            batch: 32,
+            device: &device,
+        };
+        network(&p, &net, &test).unwrap()
+    };
+    let (own, floats) = (scores(None), scores(Some(Setting::FLOAT)));
+    assert_eq!(own[0], floats[0]);
+    assert!(floats.iter().all(|score| score.float_top1 == floats[0].top1), "{floats:?}");
+    assert!(own[1].qce != floats[1].qce && own[2].qmse != floats[2].qmse, "{own:?}, {floats:?}");
 }
