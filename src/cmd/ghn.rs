@@ -2,6 +2,7 @@
 
 mod eval;
 mod lines;
+mod signal;
 mod step;
 mod study;
 mod train;
@@ -9,7 +10,7 @@ mod train;
 use crate::Outcome;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use trainer::hypernet::{Normalization, Ranges, Setting};
+use trainer::hypernet::{NormFree, Normalization, Ranges, Setting};
 
 /// Train a hypernetwork that predicts the weights of networks it has never seen, and try it out
 #[derive(Args)]
@@ -22,6 +23,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
+    Signal(signal::Arguments),
     Step(step::Arguments),
     Study(Box<study::Arguments>),
 }
@@ -69,10 +71,30 @@ impl FormArguments {
     }
 }
 
+/// What is done to the weights of networks without BatchNorm
+#[derive(Args)]
+struct NormFreeArguments {
+    /// Standardize the convolutions of networks without BatchNorm: each output channel gets mean 0 and the length that keeps
+    /// the variance of what it reads
+    #[arg(long)]
+    standardize: bool,
+
+    /// Divide sums in networks without BatchNorm by the root of the number of their signals
+    #[arg(long)]
+    scale_sums: bool,
+}
+
+impl NormFreeArguments {
+    fn form(&self) -> NormFree {
+        NormFree { standardized: self.standardize, scaled_sums: self.scale_sums }
+    }
+}
+
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     match &a.verb {
         Verb::Train(a) => a.run(),
         Verb::Eval(a) => a.run(),
+        Verb::Signal(a) => a.run(),
         Verb::Step(a) => a.run(),
         Verb::Study(a) => a.run(),
     }

@@ -4,7 +4,7 @@
 
 use crate::Outcome;
 use crate::terminal::print;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use exporter::file::write_atomically;
 use exporter::network::Preprocessing;
@@ -55,6 +55,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(&self) -> Result<Outcome> {
         let p = hypernet::load(&self.ghn)?.parameters;
+        ensure!(
+            self.dump.is_none() || p.config().norm_free.is_plain(),
+            "--dump: found {:?}, expected a hypernetwork without these: what is written does not say them",
+            p.config().norm_free
+        );
         let task = Task { classes: p.config().classes, ..Task::CIFAR10 };
         let sampler = Sampler::new(Request { task, ..Request::new(self.space, Split::Id, 1) })?;
         let net = |i| Ok(Blueprint::build(&sampler.draw(i)?.0, task)?);

@@ -1,7 +1,7 @@
 //! `intact ghn train`. Enters: a design space, a data set, a recipe. Leaves: a folder with the run's checkpoint, its log and the
 //! hypernetwork. Refused: recipes out of range, a folder whose run has another recipe or other images.
 
-use super::FormArguments;
+use super::{FormArguments, NormFreeArguments};
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::progress::duration;
@@ -134,6 +134,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     norm_free: bool,
 
+    /// Share of the networks of a step that is drawn from those without BatchNorm, beside the few that the space has anyway
+    #[arg(long, default_value_t = 0.0, conflicts_with = "norm_free")]
+    norm_free_share: f64,
+
+    #[command(flatten)]
+    norm_free_form: NormFreeArguments,
+
     /// Everything random follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -179,6 +186,8 @@ impl Arguments {
         Ok(Recipe {
             seed: self.seed,
             norm_free: self.norm_free,
+            norm_free_share: self.norm_free_share,
+            norm_free_form: self.norm_free_form.form(),
             nets: self.nets.unwrap_or(base.nets),
             steps: self.steps.unwrap_or(base.steps),
             batch: self.batch.unwrap_or(base.batch),
@@ -217,6 +226,14 @@ impl Arguments {
         let split = if recipe.norm_free { Split::BnFreeTrain } else { Split::Train };
         let request = Request::new(recipe.space, split, recipe.seed);
         let nets = networks(&self.out.join("train.graphs"), request, recipe.nets)?;
+        let norm_free = if recipe.norm_free_share > 0.0 {
+            let request = Request::new(recipe.space, Split::BnFreeTrain, recipe.seed);
+            // In the proportion of the paper: 50,000 beside 250,000.
+            let count = recipe.nets.div_ceil(5);
+            networks(&self.out.join("bn-free-train.graphs"), request, count)?
+        } else {
+            Vec::new()
+        };
         let device = trainer::device::by_name(&self.device)?;
         let checkpoint = self.out.join("checkpoint.safetensors");
         let result = self.out.join("ghn.safetensors");
@@ -224,6 +241,7 @@ impl Arguments {
             recipe: &recipe,
             data: &data,
             nets: &nets,
+            norm_free: &norm_free,
             checkpoint: &checkpoint,
             result: &result,
             every: Duration::from_secs_f64(60.0 * self.checkpoint_every),

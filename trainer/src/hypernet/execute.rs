@@ -266,15 +266,44 @@ struct Executor<'a> {
 
 /// Logits, `N classes`.
 pub fn logits(net: &Blueprint, leaves: &Leaves, x: Tensor<4>, mode: Mode) -> Tensor<2> {
+    let last = values(net, leaves, x, mode).pop().expect("a network has layers").tensor;
+    let [n, c, ..] = last.dims();
+    last.reshape([n, c])
+}
+
+/// The image, and what every layer writes.
+fn values(net: &Blueprint, leaves: &Leaves, x: Tensor<4>, mode: Mode) -> Vec<Value> {
     let image = Value { tensor: x, on_grid: mode.setting.activations == 0 };
     let mut executor = Executor { net, plan: Plan::new(net), leaves, mode, values: vec![image] };
     for i in 0..net.layers.len() {
         let value = executor.layer(i);
         executor.values.push(value);
     }
-    let last = executor.values.pop().expect("a network has layers").tensor;
-    let [n, c, ..] = last.dims();
-    last.reshape([n, c])
+    executor.values
+}
+
+/// How much of what each layer writes differs from image to image, in floats and without dropout: the root mean square of the
+/// difference to the mean of all images, of every unit. `images` are normalized, `N C H W`.
+pub fn deviations(net: &Blueprint, tensors: &Tensors, images: &[f32], device: &Device) -> Vec<f64> {
+    let leaves = Leaves::new(net, tensors, device, false);
+    let [c, h, w] = net.shape(0);
+    let shape = [images.len() / (c * h * w), c, h, w];
+    let x = Tensor::from_data(TensorData::new(images.to_vec(), shape), device);
+    let deviation = |value: Value| {
+        let images = value.tensor.dims()[0];
+        let values: Vec<f32> = value.tensor.into_data().try_to_vec().expect("the backend computes in f32");
+        let (n, units) = (images as f64, values.len() / images);
+        let mut sums = vec![[0.0; 2]; units];
+        for image in values.chunks_exact(units) {
+            for ([sum, square], &v) in sums.iter_mut().zip(image) {
+                *sum += f64::from(v);
+                *square += f64::from(v).powi(2);
+            }
+        }
+        let variance = sums.iter().map(|[sum, square]| (square / n - (sum / n).powi(2)).max(0.0)).sum::<f64>();
+        (variance / units as f64).sqrt()
+    };
+    values(net, &leaves, x, Mode::test(Setting::FLOAT)).into_iter().skip(1).map(deviation).collect()
 }
 
 /// Mean cross entropy.

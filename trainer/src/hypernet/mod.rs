@@ -13,6 +13,7 @@ mod execute;
 mod file;
 mod gnn;
 mod linear;
+mod norm_free;
 mod parameters;
 mod predict;
 mod setting;
@@ -22,8 +23,9 @@ mod tests;
 pub mod train;
 mod vectors;
 
-pub use execute::{Leaves, Mode, Normalization, Ranges, Rounding, cross_entropy, logits};
+pub use execute::{Leaves, Mode, Normalization, Ranges, Rounding, cross_entropy, deviations, logits};
 pub use file::{FileError, Saved, from_bytes, load, save};
+pub use norm_free::NormFree;
 pub use parameters::{CHANNELS, Config, Entry, HIDDEN, Parameters};
 pub use predict::{PredictError, Prediction, Tensors, predict};
 pub use setting::{Setting, SettingError};

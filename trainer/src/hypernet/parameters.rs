@@ -1,6 +1,7 @@
 //! The hypernetwork's own parameters. Enters: its form ([`Config`]) and a seed. Leaves: one flat vector with named tensors in
 //! it, in the order of the reference implementation. Refused: forms that no network could be predicted with.
 
+use super::norm_free::NormFree;
 use crate::graph::{CHANNEL_ROWS, KERNEL_ROWS, Primitive};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -30,12 +31,15 @@ pub struct Config {
     pub classes: usize,
     /// Whether node states begin with the bit widths that the network will run at.
     pub bit_widths: bool,
+    /// What is done to the weights of networks without BatchNorm.
+    #[serde(default, skip_serializing_if = "NormFree::is_plain")]
+    pub norm_free: NormFree,
 }
 
 impl Config {
     /// GHN-2 with the kernels of our design spaces.
     pub const fn ghn2(classes: usize) -> Self {
-        Self { kernel: 7, classes, bit_widths: false }
+        Self { kernel: 7, classes, bit_widths: false, norm_free: NormFree { standardized: false, scaled_sums: false } }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -201,6 +205,11 @@ impl Parameters {
     /// The form.
     pub fn config(&self) -> Config {
         self.config
+    }
+
+    /// Has the weights of networks without BatchNorm treated otherwise; no value changes.
+    pub fn set_norm_free(&mut self, norm_free: NormFree) {
+        self.config.norm_free = norm_free;
     }
 
     /// Names and places.

@@ -2,6 +2,7 @@
 //! parameter of each, and from the gradients of these that of the hypernetwork. Refused: networks for other classes, with
 //! kernels beyond the decoder's grid.
 
+use super::norm_free::Changes;
 use super::parameters::{HIDDEN, PART, Parameters, slot};
 use super::setting::Setting;
 use super::{decode, gnn, vectors};
@@ -52,6 +53,8 @@ pub struct Prediction {
     states: Vec<f32>,
     groups: Vec<decode::Group>,
     vectors: vectors::Vectors,
+    /// Of each network, from what was decoded to [`Self::tensors`].
+    changes: Vec<Changes>,
 }
 
 /// Predicts the parameters of several networks at once; `s_max` is the longest virtual edge.
@@ -97,7 +100,9 @@ pub fn predict(p: &Parameters, nets: &[(&Blueprint, Setting)], s_max: u8) -> Res
     for (item, values) in items.zip(of_groups.into_iter().flatten().chain(of_vectors)) {
         tensors[item.net][item.parameter] = values;
     }
-    Ok(Prediction { tensors, batch, settings, round, normal, inverse, states, groups, vectors })
+    let form = p.config().norm_free;
+    let changes = nets.iter().zip(&mut tensors).map(|((net, _), tensors)| Changes::apply(net, form, tensors)).collect();
+    Ok(Prediction { tensors, batch, settings, round, normal, inverse, states, groups, vectors, changes })
 }
 
 impl Prediction {
@@ -105,6 +110,18 @@ impl Prediction {
     pub fn backward(&self, p: &Parameters, d_tensors: &[Tensors]) -> Parameters {
         let mut grad = Parameters::zeros(p.config()).expect("the form has been checked");
         let mut d_states = vec![0.0; self.states.len()];
+        let decoded = |(changes, d): (&Changes, &Tensors)| {
+            let mut d = d.clone();
+            changes.backward(&mut d);
+            d
+        };
+        let d_decoded: Vec<Tensors>;
+        let d_tensors = if self.changes.iter().all(Changes::is_empty) {
+            d_tensors
+        } else {
+            d_decoded = self.changes.iter().zip(d_tensors).map(decoded).collect();
+            &d_decoded
+        };
         let of = |item: &decode::Item| d_tensors[item.net][item.parameter].as_slice();
         let d_groups: Vec<Vec<&[f32]>> =
             self.groups.iter().map(|group| group.items().iter().map(of).collect()).collect();

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 /// `0.1 sin(0.37 t + 0.013 j)` for element `j` of tensor `t`; ten times that for embeddings, and 1 more for LayerNorm.
 fn parameters() -> Parameters {
-    let mut p = Parameters::zeros(Config { kernel: 11, classes: 10, bit_widths: false }).unwrap();
+    let mut p = Parameters::zeros(Config { kernel: 11, ..Config::ghn2(10) }).unwrap();
     for (t, entry) in p.entries().to_vec().into_iter().enumerate() {
         for (j, value) in p.values_mut()[entry.range].iter_mut().enumerate() {
             let v = 0.1 * (0.37 * t as f64 + 0.013 * j as f64).sin();

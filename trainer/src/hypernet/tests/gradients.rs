@@ -4,7 +4,7 @@ use super::golden::{build, net_a, net_b};
 use crate::data::{order, plain};
 use crate::graph::{Architecture, CellOp, Step};
 use crate::hypernet::train::{Images, Workers, gradient};
-use crate::hypernet::{Config, Mode, Parameters, Setting, predict};
+use crate::hypernet::{Config, Mode, NormFree, Parameters, Setting, predict};
 use burn::tensor::Device;
 use exporter::network::Preprocessing;
 
@@ -14,7 +14,7 @@ fn wave(i: usize, frequency: f64) -> f32 {
 }
 
 fn parameters(smooth: bool) -> Parameters {
-    let config = Config { kernel: 7, classes: 10, bit_widths: true };
+    let config = Config { bit_widths: true, ..Config::ghn2(10) };
     let mut p = Parameters::init(config, 3, 1.0).unwrap();
     // Every other feature in front of a ReLU is far on its one side, the rest on the other: differences meet no kink.
     let in_front = [
@@ -71,7 +71,8 @@ fn check(p: &Parameters, grad: &Parameters, [step, tolerance, noise]: [f64; 3], 
 fn predictions_by_every_tensor() {
     let (a, b) = (build(&net_a()), build(&net_b()));
     let nets = [(&a, Setting::new(4, 8)), (&b, Setting::FLOAT)];
-    let p = parameters(true);
+    let mut p = parameters(true);
+    p.set_norm_free(NormFree { standardized: true, scaled_sums: true });
     let prediction = predict(&p, &nets, 10).unwrap();
     let weight = |i: usize| wave(i, 0.31);
     let mut i = 0;

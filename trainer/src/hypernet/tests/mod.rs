@@ -2,6 +2,7 @@
 
 mod golden;
 mod gradients;
+mod norm_free;
 mod quantized;
 mod start;
 mod training;

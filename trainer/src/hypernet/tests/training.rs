@@ -29,21 +29,34 @@ fn data() -> Dataset {
     data.subset(0..96)
 }
 
-fn nets(data: &Dataset) -> Vec<Architecture> {
+fn nets(data: &Dataset, split: Split) -> Vec<Architecture> {
     let task = Task { channels: 3, size: data.height(), classes: data.classes().len() };
     // A split of tests: one of training would first draw all of those.
-    let sampler = Sampler::new(Request { task, ..Request::new(Space::Edge, Split::Id, 4) }).unwrap();
+    let sampler = Sampler::new(Request { task, ..Request::new(Space::Edge, split, 4) }).unwrap();
     (0..20).map(|i| sampler.draw(i).unwrap().0).collect()
 }
 
 /// A run in `folder`; it stops after the row whose last step is `stop_at`.
 fn go(folder: &Path, recipe: &Recipe, threads: usize, stop_at: Option<u64>) -> Result<State, TrainError> {
+    let nets = nets(&data(), Split::Id);
+    go_with(folder, recipe, threads, stop_at, [&nets, &[]])
+}
+
+/// The same with these networks, and these without BatchNorm.
+fn go_with(
+    folder: &Path,
+    recipe: &Recipe,
+    threads: usize,
+    stop_at: Option<u64>,
+    [nets, norm_free]: [&[Architecture]; 2],
+) -> Result<State, TrainError> {
     let (data, device, stop) = (data(), Device::flex(), AtomicBool::new(false));
     let (checkpoint, result) = (folder.join("checkpoint.safetensors"), folder.join("ghn.safetensors"));
     let run = Run {
         recipe,
         data: &data,
-        nets: &nets(&data),
+        nets,
+        norm_free,
         checkpoint: &checkpoint,
         result: &result,
         every: Duration::ZERO,
@@ -122,4 +135,20 @@ fn damaged_files_are_refused_with_what_was_found() {
     let saved = load(&path).unwrap();
     save(&path, &saved).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
+fn a_share_of_networks_without_batch_norm_is_drawn() {
+    let (id, free) = (nets(&data(), Split::Id), nets(&data(), Split::BnFree));
+    let run = |norm_free_share, nets: [&[Architecture]; 2]| {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe { steps: 2, batch: 4, norm_free_share, ..recipe() };
+        go_with(folder.path(), &recipe, 2, None, nets).map(|state| state.parameters).map_err(|e| e.to_string())
+    };
+    assert_eq!(run(0.0, [&id, &[]]), run(0.0, [&id, &free]), "without a share they are not looked at");
+    assert_eq!(run(1.0, [&id, &free]), run(1.0, [&free, &free]), "with all there is nothing else");
+    assert_ne!(run(0.5, [&id, &free]), run(1.0, [&id, &free]));
+    assert_ne!(run(0.5, [&id, &free]), run(0.5, [&free, &free]));
+    assert_eq!(run(0.5, [&id, &[]]).unwrap_err(), "share without BatchNorm: found 0.5 of no networks");
+    assert_eq!(run(1.5, [&id, &free]).unwrap_err(), "share without BatchNorm: found 1.5, expected 0 to 1");
 }

@@ -2,7 +2,7 @@
 //! figures out of range.
 
 use crate::graph::Space;
-use crate::hypernet::{Normalization, Ranges, Rounding, Setting};
+use crate::hypernet::{NormFree, Normalization, Ranges, Rounding, Setting};
 use serde::{Deserialize, Serialize};
 
 /// How the rate falls from its highest.
@@ -27,6 +27,12 @@ pub struct Recipe {
     pub space: Space,
     /// Only networks without BatchNorm (the paper's BNFree-ConvNets-50K).
     pub norm_free: bool,
+    /// Share of the networks of a step that comes from those without BatchNorm, beside those that the space has anyway.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub norm_free_share: f64,
+    /// What is done to the weights of networks without BatchNorm.
+    #[serde(default, skip_serializing_if = "NormFree::is_plain")]
+    pub norm_free_form: NormFree,
     /// How many networks there are to draw from.
     pub nets: usize,
     /// Steps in all.
@@ -69,6 +75,11 @@ pub struct Recipe {
     pub ranges: Ranges,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
 impl Recipe {
     /// Section 4 of the paper: batch 32, meta-batch 4, 100 epochs of 45,000 images, Adam at 1e-3.
     pub fn paper(space: Space) -> Self {
@@ -76,6 +87,8 @@ impl Recipe {
             seed: 1,
             space,
             norm_free: false,
+            norm_free_share: 0.0,
+            norm_free_form: NormFree::default(),
             nets: 250_000,
             steps: 140_700,
             batch: 32,
@@ -152,6 +165,9 @@ impl Recipe {
         }
         if !(0.0..=1.0).contains(&self.float_until) {
             return Err(format!("share of float steps: found {}, expected 0 to 1", self.float_until));
+        }
+        if !(0.0..=1.0).contains(&self.norm_free_share) {
+            return Err(format!("share without BatchNorm: found {}, expected 0 to 1", self.norm_free_share));
         }
         let counts =
             [self.nets, self.batch, self.meta_batch, self.settings.len(), self.s_max.into(), self.steps as usize];

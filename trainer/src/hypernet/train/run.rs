@@ -6,7 +6,8 @@ use super::{Recipe, adam};
 use crate::data::{Augment, augmented, order};
 use crate::graph::{Architecture, Blueprint, BuildError, Task};
 use crate::hypernet::file::{self, FileError, Saved};
-use crate::hypernet::{Config, Mode, Parameters, PredictError};
+use crate::hypernet::parameters::uniform;
+use crate::hypernet::{Config, Mode, NormFree, Parameters, PredictError};
 use burn::tensor::Device;
 use exporter::data::Dataset;
 use exporter::network::Preprocessing;
@@ -159,6 +160,8 @@ pub struct Run<'a> {
     pub data: &'a Dataset,
     /// Networks to draw from.
     pub nets: &'a [Architecture],
+    /// Networks without BatchNorm, for a recipe with a share of them.
+    pub norm_free: &'a [Architecture],
     /// Where to keep the checkpoint.
     pub checkpoint: &'a Path,
     /// Where to keep the hypernetwork as it is at the last checkpoint, for use.
@@ -185,10 +188,16 @@ impl Run<'_> {
         // Parameters that know bit widths keep them, also for a run with one pair.
         let given_widths = from.as_ref().is_some_and(|(given, _)| given.config().bit_widths);
         let bit_widths = given_widths || self.recipe.encodes_bit_widths();
-        let form = Config { bit_widths, ..Config::ghn2(self.data.classes().len()) };
+        // What it was trained with it keeps.
+        let given_form = from.as_ref().map_or(NormFree::default(), |(given, _)| given.config().norm_free);
+        let norm_free = self.recipe.norm_free_form.or(given_form);
+        let form = Config { bit_widths, norm_free, ..Config::ghn2(self.data.classes().len()) };
         let fresh = || Parameters::init(form, self.recipe.seed, self.recipe.damping).map_err(TrainError::Recipe);
         let (parameters, from) = match from {
-            Some((given, name)) => (with_form(given, form)?, Some(name)),
+            Some((mut given, name)) => {
+                given.set_norm_free(norm_free);
+                (with_form(given, form)?, Some(name))
+            }
             None => (fresh()?, None),
         };
         let zeros = || Parameters::zeros(form).map_err(TrainError::Recipe);
@@ -238,6 +247,10 @@ impl Run<'_> {
     /// # Errors
     /// [`TrainError`].
     pub fn go(&self, state: &mut State, tell: &mut dyn FnMut(Event<'_>)) -> Result<(), TrainError> {
+        if self.recipe.norm_free_share > 0.0 && self.norm_free.is_empty() {
+            let reason = format!("share without BatchNorm: found {} of no networks", self.recipe.norm_free_share);
+            return Err(TrainError::Recipe(reason));
+        }
         let workers = Workers::new(self.threads);
         let longest = if self.recipe.clip_network > 0.0 { self.recipe.clip_network } else { f32::INFINITY };
         let preprocessing = Preprocessing::of(self.data);
@@ -317,8 +330,11 @@ impl Run<'_> {
         let settings = self.recipe.settings_of(step);
         let (mut nets, mut modes) = (Vec::new(), Vec::new());
         for _ in 0..self.recipe.meta_batch {
+            let share = self.recipe.norm_free_share;
+            let norm_free = share > 0.0 && f64::from(uniform(&mut rng)) < share;
+            let nets_of = if norm_free { self.norm_free } else { self.nets };
             // 64 random bits: the bias of the remainder is beyond notice.
-            let net = &self.nets[(rng.next_u64() % self.nets.len() as u64) as usize];
+            let net = &nets_of[(rng.next_u64() % nets_of.len() as u64) as usize];
             nets.push(Blueprint::build(net, task)?);
             let setting = settings[(rng.next_u64() % settings.len() as u64) as usize];
             let Recipe { normalization, ranges, .. } = *self.recipe;
