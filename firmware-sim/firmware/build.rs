@@ -9,6 +9,7 @@ use std::{env, fs};
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let bytes = input("INTACT_IMAGE", "the path of a flash image (model.intact)");
+    let bytes = runtime::host::portable(&bytes).unwrap_or_else(|e| panic!("INTACT_IMAGE: {e}"));
     let image = Image::check(&bytes).unwrap_or_else(|e| panic!("INTACT_IMAGE: {e}"));
     let needed = image.ops().flat_map(|op| runtime::kernels::linked::parts(&op)).flatten();
     if let Some(part) = needed.into_iter().find(|part| !runtime::kernels::linked::linked(part)) {

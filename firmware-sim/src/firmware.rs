@@ -59,6 +59,8 @@ impl Firmware {
     pub fn build(image: &Path, board: &Board, placement: Placement, options: &BuildOptions) -> Result<Self, Error> {
         let bytes = std::fs::read(image).map_err(|source| Error::Read { path: image.into(), source })?;
         let refuse = |reason: String| Error::Image { path: image.into(), reason };
+        // Weights that were packed for other cores are not flashed.
+        let bytes = runtime::host::portable(&bytes).map_err(|e| refuse(e.to_string()))?;
         let checked = Image::check(&bytes).map_err(|e| refuse(e.to_string()))?;
         let needs = ModelNeeds::of(&checked);
         let (pixels, logits) = (needs.pixels as usize, checked.output().len());

@@ -3,7 +3,7 @@
 //! leaves. Leaves: the logits of each picture in hexadecimal, a line each. Asks for its parent's process number before each
 //! picture, at its end, and with `--ops` after the input is stored and after each op: a call that costs nothing, and that an emulator can watch for.
 
-use runtime::host::{Executor, Prepared};
+use runtime::host::{Bytes, Executor, Prepared};
 use runtime::image::{Image, Op};
 use runtime::observe::Observer;
 use std::error::Error;
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         [image, pictures, executor, "--ops"] => (image, pictures, executor, true),
         _ => return Err("expected: IMAGE PICTURES EXECUTOR [--ops]".into()),
     };
-    let (file, pictures) = (std::fs::read(image)?, std::fs::read(pictures)?);
+    let (file, pictures) = (Bytes::read(image.as_ref())?, std::fs::read(pictures)?);
     let image = Image::check(&file)?;
     let mut network = Prepared::with(image, executor.parse::<Executor>()?);
     let mut logits = Vec::new();

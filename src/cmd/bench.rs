@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::Args;
-use runtime::host::{Executor, Prepared};
+use runtime::host::{Bytes, Executor, Prepared};
 use runtime::image::Image;
 use runtime::observe::Timing;
 use std::num::NonZero;
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let bytes = std::fs::read(&a.model).with_context(|| a.model.display().to_string())?;
+    let bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
     let mut network = Prepared::with(image, a.kernels.unwrap_or_else(Executor::best)).with_threads(a.threads);
     // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.
@@ -69,7 +69,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         ]);
     }
     print(&format!(
-        "{}: {} runs, {}, {} kernels\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
+        "{}: {} runs, {}, {} kernels, {}\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
         image.name(),
         times.len(),
         match network.threads() {
@@ -77,6 +77,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
             threads => format!("up to {threads} threads"),
         },
         network.executor(),
+        network.origin(),
         at(0.5).as_secs_f64() * 1e6,
         at(0.05).as_secs_f64() * 1e6,
         at(0.95).as_secs_f64() * 1e6,

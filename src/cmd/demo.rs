@@ -85,7 +85,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let test = data.open_for(&network, Split::Test)?.sample(usize::MAX);
     let how = QuantizeArguments { bits: None, preset: None, ranges: None, calibration_images: 200 };
     let quantized = how.quantize(&network, &training)?.network;
-    let written = export::write_as(&quantized, &a.out, &Default::default())?;
+    let written = export::write_as(&quantized, &a.out, &Default::default(), &Default::default())?;
     let image = std::fs::read(&written[1].0)?;
 
     eprintln!("4. Integers on this machine{}", if a.no_emulator { "" } else { " and on an emulated Cortex-M4" });

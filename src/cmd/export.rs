@@ -9,7 +9,7 @@ use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use exporter::data::Split;
-use exporter::image::{self, Patched};
+use exporter::image::{self, Patched, Target};
 use exporter::network::Network;
 use exporter::onnx::{self, WriteOptions};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,30 @@ pub(crate) struct Arguments {
     /// smallest. The same integers come out; what bands overlap in is computed more than once
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..=32))]
     patches: Option<u16>,
+
+    #[command(flatten)]
+    target: TargetArguments,
+}
+
+/// For which machines the flash image is written.
+#[derive(Args, Default)]
+pub(crate) struct TargetArguments {
+    /// Machines for which the flash image holds its weights once more, packed as their kernels take them: cortex-m4 (nothing to pack), pi4,
+    /// pi5, x86, or kernels by name (packed, avx2, avx512vnni, amx, neon, dotprod, i8mm). It runs on all others as well
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    target: Vec<Target>,
+}
+
+impl TargetArguments {
+    /// The flash image of a quantized network.
+    pub(crate) fn image(&self, quantized: &Network) -> Result<Vec<u8>> {
+        self.pack(image::write(quantized)?)
+    }
+
+    /// The flash image with weights packed for the targets.
+    fn pack(&self, image: Vec<u8>) -> Result<Vec<u8>> {
+        if self.target.is_empty() { Ok(image) } else { Ok(image::pack(&image, &self.target)?) }
+    }
 }
 
 /// How integers below 8 bits are stored.
@@ -94,6 +118,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
             image::write_in_patches(&quantized, count.into()).map(|(image, patched)| (image, Some(patched)))?
         }
     };
+    let image = a.target.pack(image)?;
     let written = write_files(&quantized, &a.out, &a.options(&network), &image)?;
 
     let mut rows = vec![vec!["file".to_owned(), "bytes".to_owned()]];
@@ -124,8 +149,13 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 }
 
 /// Writes `NAME.onnx` and `NAME.intact`, in this order, and returns paths and sizes.
-pub(crate) fn write_as(quantized: &Network, folder: &Path, options: &WriteOptions) -> Result<Vec<(PathBuf, usize)>> {
-    write_files(quantized, folder, options, &image::write(quantized)?)
+pub(crate) fn write_as(
+    quantized: &Network,
+    folder: &Path,
+    options: &WriteOptions,
+    target: &TargetArguments,
+) -> Result<Vec<(PathBuf, usize)>> {
+    write_files(quantized, folder, options, &target.image(quantized)?)
 }
 
 /// [`write_as`] with that flash image.

@@ -1,5 +1,6 @@
 //! `intact inspect`: what is in a file. Enters: a flash image, an ONNX file or a checkpoint. Leaves: its ops, shapes,
-//! encodings and bytes; with `--memory` the arena over time. Refused: files of no known kind, and broken ones with the place.
+//! encodings and bytes, whether weights packed for a target are those of the image (if not the exit code is 1); with `--memory` the arena over
+//! time. Refused: files of no known kind, and broken ones with the place.
 
 use crate::Outcome;
 use crate::terminal::{columns, print, thousands};
@@ -27,7 +28,14 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         Some("intact") => {
             let bytes = read()?;
             let image = Image::check(&bytes).with_context(|| name.clone())?;
-            if a.memory { crate::memory::draw(&image) } else { image.to_string() }
+            if a.memory {
+                crate::memory::draw(&image)
+            } else {
+                let text = image.to_string();
+                let (packed, outcome) = packed(&bytes, &image)?;
+                print(&(text + packed))?;
+                return Ok(outcome);
+            }
         }
         _ if a.memory => {
             bail!("{name}: --memory draws the arena of a flash image (.intact), which other files do not have")
@@ -38,6 +46,16 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     };
     print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// Whether the weights that an image holds packed are those that it holds plainly: this program packs them once more and compares.
+fn packed(bytes: &[u8], image: &Image) -> Result<(&'static str, Outcome)> {
+    let packings: Vec<_> = image.packed().map(|packed| packed.packing).collect();
+    Ok(match packings.is_empty() || runtime::host::pack(bytes, &packings)? == bytes {
+        true if packings.is_empty() => ("", Outcome::Done),
+        true => ("packed weights are those of the image\n", Outcome::Done),
+        false => ("packed weights are NOT those of the image: export it anew\n", Outcome::CheckFailed),
+    })
 }
 
 /// A checkpoint's network, node by node.

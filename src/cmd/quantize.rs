@@ -229,6 +229,9 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "export", value_name = "FOLDER")]
     out: PathBuf,
 
+    #[command(flatten)]
+    target: export::TargetArguments,
+
     /// Images in class folders to measure the accuracy on
     #[arg(long, value_name = "DIR")]
     test: Option<String>,
@@ -274,7 +277,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
             );
         }
     }
-    let written = export::write_as(&network, &a.out, &a.recipe.file())?;
+    let written = export::write_as(&network, &a.out, &a.recipe.file(), &a.target)?;
     let mut text = sizes(&table, &network);
     text.push('\n');
     text.push_str(&totals(&float, &network, loaded.bytes.len(), &written)?);
@@ -300,7 +303,7 @@ fn already_quantized(a: &Arguments, loaded: Loaded, test: Option<&Images>) -> Re
     );
     eprintln!("{} is quantized already: its numbers go into the flash image untouched", a.model.model.display());
     let network = loaded.network;
-    let image = exporter::image::write(&network)?;
+    let image = a.target.image(&network)?;
     std::fs::create_dir_all(&a.out).with_context(|| a.out.display().to_string())?;
     let path = a.out.join(format!("{}.intact", network.name));
     exporter::file::write_atomically(&path, &image)?;

@@ -8,7 +8,7 @@ use crate::terminal::{columns, print};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use runtime::exec::Output;
-use runtime::host::Prepared;
+use runtime::host::{Bytes, Prepared};
 use runtime::image::Image;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -31,12 +31,19 @@ pub(crate) struct Arguments {
     /// Classes to print for each file
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     top: usize,
+
+    /// Also say which kernels run, and where they take the weights from
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let bytes = std::fs::read(&a.model).with_context(|| a.model.display().to_string())?;
+    let bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
     let mut network = Prepared::new(image);
+    if a.verbose {
+        eprintln!("{}: {} kernels, {}", image.name(), network.executor(), network.origin());
+    }
     if a.frames {
         return frames(&image, &mut network, std::io::stdin().lock());
     }

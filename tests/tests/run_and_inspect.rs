@@ -28,6 +28,44 @@ fn a_file_gets_its_best_classes() {
     assert!(lines[1].trim().starts_with(&label) && lines[1].ends_with(&format!("stored {stored}")), "{}", ran.stdout);
 }
 
+/// With weights packed for every executor of this machine `run` and `bench` take them from the image, and say so; `inspect` says whether
+/// they are those of the image.
+#[test]
+fn packed_weights_are_used_and_named() {
+    let pictures = fixture::class_folders(1);
+    let picture = pictures.path().join("test/cat/0.png");
+    let plain = fs::read(fixture::image()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("packed.intact");
+    let name = path.to_str().unwrap();
+    let mut packed =
+        exporter::image::pack(&plain, &["x86", "amx", "pi4", "pi5", "i8mm"].map(|t| t.parse().unwrap())).unwrap();
+    fs::write(&path, &packed).unwrap();
+    let run = |image: &str| intact(&["run", image, picture.to_str().unwrap(), "--verbose"]).expect(0);
+    let (with, without) = (run(name), run(&fixture::image()));
+    assert_eq!(with.stdout, without.stdout);
+    assert!(with.stderr.contains(" kernels, weights packed for them in the image"), "{}", with.stderr);
+    assert!(without.stderr.contains(" kernels, weights packed on loading, "), "{}", without.stderr);
+    let bench = |image: &str| intact(&["bench", image, "--seconds", "0.01"]).expect(0).stdout;
+    assert!(bench(name).contains(" kernels, weights packed for them in the image\n"));
+    assert!(bench(&fixture::image()).contains(" kernels, weights packed on loading, "));
+    let inspected = intact(&["inspect", name]).expect(0).stdout;
+    for line in [
+        "weights packed for packed and avx2 ",
+        "weights packed for dotprod ",
+        "packed weights are those of the image\n",
+    ] {
+        assert!(inspected.contains(line), "{inspected}");
+    }
+    // A byte among the last rows, of `i8mm`.
+    let last = packed.len() - 16 - 6 * 16 - 1;
+    packed[last] ^= 1;
+    runtime::image::seal(&mut packed).unwrap();
+    fs::write(&path, &packed).unwrap();
+    let inspected = intact(&["inspect", name]).expect(1).stdout;
+    assert!(inspected.contains("packed weights are NOT those of the image"), "{inspected}");
+}
+
 #[test]
 fn a_folder_gets_a_line_for_each_picture_and_a_summary() {
     let folder = fixture::class_folders(3);

@@ -9,9 +9,12 @@
 
 mod pack;
 mod patches;
+mod target;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use target::{Target, UnknownTarget, pack};
 
 use crate::network::{Network, Op};
 use crate::plan::{Plan, TooLarge};

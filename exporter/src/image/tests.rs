@@ -1,7 +1,7 @@
 //! What the runtime computes from a written image is what `docs/arithmetic.md` says, integer for integer: the contract is
 //! written out once more here, on the network's own integers in `C H W`. And it stays near the simulation.
 
-use super::{arena, write, write_in_patches};
+use super::{Target, arena, pack, write, write_in_patches};
 use crate::execute::{Executor, Mode};
 use crate::network::{Conv2d, Dense, Encoding, Network, Op, Pool, Preprocessing, Shape, TensorId, Window};
 use crate::pipeline::{Options, quantize_network};
@@ -318,4 +318,46 @@ fn patches_that_save_nothing_are_refused() {
     let bytes = arena(&quantized).unwrap().bytes;
     let error = write_in_patches(&quantized, 32).unwrap_err().to_string();
     assert!(error.starts_with(&format!("32 patches: the arena has {bytes} bytes without them")), "{error}");
+}
+
+/// Every executor of this machine, on networks of every form: with the weights of the image as with those that it packs itself.
+#[test]
+fn packed_weights_change_no_bit() {
+    use runtime::host::{Executor, Origin, Prepared};
+    let targets = ["x86", "pi4", "pi5", "amx", "i8mm", "cortex-m4"].map(|name| name.parse::<Target>().unwrap());
+    for seed in 0..12 {
+        let float = foreign(seed, Sample { batch_norm: false, blocks: 2 + seed as usize % 5 });
+        let pixels = images(&float, 2, seed);
+        let size = pixels.len() / 2;
+        for options in forms() {
+            let quantized = quantize_network(&float, &pixels, &options).unwrap().network;
+            let file = write(&quantized).unwrap();
+            let packed = pack(&file, &targets).unwrap();
+            assert_eq!(runtime::host::portable(&packed).unwrap(), file);
+            let [plain, with] = [&file, &packed].map(|file| Image::check(file).unwrap());
+            for executor in Executor::all() {
+                let [mut plain, mut with] = [plain, with].map(|image| Prepared::with(image, executor));
+                assert_eq!(with.origin() == Origin::Image, executor.packing().is_some(), "{executor}");
+                for pixels in pixels.chunks_exact(size) {
+                    let expected = plain.run_pixels(pixels).unwrap().bytes().to_vec();
+                    let found = with.run_pixels(pixels).unwrap().bytes();
+                    assert_eq!(found, expected, "seed {seed}, {options:?}, {executor}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn targets_and_what_is_none() {
+    let packings = |name: &str| name.parse::<Target>().unwrap().packings();
+    assert_eq!(packings("pi4"), packings("neon"));
+    assert_eq!(packings("pi5"), packings("dotprod"));
+    assert_eq!(packings("x86"), [packings("avx2"), packings("avx512vnni")].concat());
+    assert!(packings("cortex-m4").is_empty());
+    let error = "pi6".parse::<Target>().unwrap_err().to_string();
+    assert!(
+        error.starts_with("there is no target `pi6`, expected one of cortex-m4, pi4, pi5, x86, packed, avx2"),
+        "{error}"
+    );
 }

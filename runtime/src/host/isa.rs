@@ -7,7 +7,7 @@ use crate::kernels::simd::{amx::Amx, avx2::Avx2, avx512vnni::Avx512Vnni};
 use crate::kernels::simd::{dotprod::DotProd, i8mm::I8mm, neon::Neon};
 use crate::kernels::{
     Kernels,
-    simd::{Kernel, Layout, Simd, packed::Packed},
+    simd::{Kernel, Simd, packed::Packed, packing::Packing},
 };
 use std::{fmt, str::FromStr};
 
@@ -87,21 +87,15 @@ impl Isa {
         }
     }
 
-    /// NEON, if it is that and nothing more.
-    #[cfg(target_arch = "aarch64")]
-    pub(super) const fn plain_neon(self) -> Option<Neon> {
-        if let Set::Neon(neon) = self.0 { Some(neon) } else { None }
-    }
-
-    /// How weights are packed for it.
-    pub(super) fn layout(self) -> Layout {
+    /// How it wants weights.
+    pub(super) fn packing(self) -> Packing {
         struct Of;
         impl Kernel for Of {
-            type Output = Layout;
+            type Output = Packing;
 
             #[inline(always)]
-            fn run<V: Simd>(self, simd: V) -> Layout {
-                Layout::of(simd)
+            fn run<V: Simd>(self, _: V) -> Packing {
+                V::PACKING
             }
         }
         self.run(Of)
@@ -130,6 +124,14 @@ impl Executor {
     /// The fastest one.
     pub fn best() -> Self {
         Self::all().last().copied().unwrap_or(Self::Plain(Kernels::Portable))
+    }
+
+    /// How it wants weights; none where it takes them as an image has them.
+    pub fn packing(self) -> Option<Packing> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Simd(isa) => Some(isa.packing()),
+        }
     }
 
     /// Its name.

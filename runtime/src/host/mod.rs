@@ -2,14 +2,20 @@
 //! [`Prepared`] network, whose weights are unpacked and laid out once, and from it logits: the integers of
 //! [`Session`](crate::Session). Refuses: what a session refuses.
 //!
-//! An image has one layout for all targets; this is where a host trades a little time at loading and some memory for speed.
+//! What every reader reads of an image has one layout for all targets; a host packs weights, once, into the order in which its instructions
+//! take them, or finds them so in the image ([`pack`]).
 
+mod bytes;
 mod isa;
 mod pace;
+mod packed;
 mod step;
 mod team;
 
+pub use crate::kernels::simd::packing::Packing;
+pub use bytes::Bytes;
 pub use isa::{Executor, Isa, UnknownExecutor};
+pub use packed::{Origin, PackError, pack, portable};
 
 use crate::{
     exec::{Output, Run, RunError},
@@ -17,12 +23,10 @@ use crate::{
     observe::Observer,
 };
 use pace::Pace;
+use packed::Rows;
 use std::{num::NonZero, time::Instant};
 use step::{PARTS, Step};
 use team::Team;
-
-/// Where arena and scratch start: at a multiple of a cache line.
-const ALIGN: usize = 64;
 
 /// A network, ready to run on this machine.
 #[derive(Debug)]
@@ -30,8 +34,9 @@ pub struct Prepared<'i> {
     image: Image<'i>,
     executor: Executor,
     steps: Vec<Step>,
-    arena: Memory,
-    scratch: Memory,
+    weights: Rows<'i>,
+    arena: Bytes,
+    scratch: Bytes,
     /// Helpers, and whether they pay.
     team: Option<(Team, Pace)>,
 }
@@ -44,13 +49,17 @@ impl<'i> Prepared<'i> {
 
     /// With the kernels of `executor`; the integers that come out are the same.
     pub fn with(image: Image<'i>, executor: Executor) -> Self {
-        let steps: Vec<Step> = image.ops().map(|op| Step::new(executor, &op)).collect();
+        let (weights, steps) = Rows::new(&image, executor.packing(), |mut source| {
+            let steps = image.ops().map(|op| Step::new(executor, &op, &mut source));
+            steps.collect::<Result<Vec<_>, _>>().expect("packed weights are what the check or this program has seen")
+        });
         let mut prepared = Self {
             image,
             executor,
             steps,
-            arena: Memory::new(crate::exec::step::arena_bytes(image)),
-            scratch: Memory::new(0),
+            weights,
+            arena: Bytes::zeros(crate::exec::step::arena_bytes(image)),
+            scratch: Bytes::zeros(0),
             team: None,
         };
         prepared.make_scratch(1);
@@ -73,7 +82,7 @@ impl<'i> Prepared<'i> {
 
     fn make_scratch(&mut self, parts: usize) {
         let most = self.steps.iter().map(Step::memory).max().unwrap_or_default();
-        self.scratch = Memory::new(parts * most.max(1));
+        self.scratch = Bytes::zeros(parts * most.max(1));
     }
 
     /// The image.
@@ -84,6 +93,11 @@ impl<'i> Prepared<'i> {
     /// The kernels.
     pub const fn executor(&self) -> Executor {
         self.executor
+    }
+
+    /// Where the weights lie.
+    pub fn origin(&self) -> Origin {
+        self.weights.origin()
     }
 
     /// Runs a picture: `H W C` pixels, one byte for each channel (C = 3: red, green, blue), of the input tensor's size.
@@ -132,41 +146,21 @@ impl<'i> Prepared<'i> {
         observer: &mut O,
         begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
     ) -> Result<Output<'i, 's>, RunError> {
-        let Self { image, steps, arena, scratch, team, .. } = self;
-        let run = Run { image: *image, arena: arena.bytes() };
-        let scratch = scratch.bytes();
+        let Self { image, steps, weights, arena, scratch, team, .. } = self;
+        let (weights, scratch) = (weights.rows(), &mut **scratch);
+        let run = Run { image: *image, arena };
         let Some((team, pace)) = team else {
-            return begin(run, observer, &mut |op, arena| steps[op.index].run(op, arena, scratch, None));
+            return begin(run, observer, &mut |op, arena| steps[op.index].run(op, weights, arena, scratch, None));
         };
         let together = pace.together();
         let start = Instant::now();
         let mut running = together.then(|| team.run());
         let output = begin(run, observer, &mut |op, arena| {
-            steps[op.index].run(op, arena, scratch, running.as_mut());
+            steps[op.index].run(op, weights, arena, scratch, running.as_mut());
         });
         drop(running);
         pace.note(together, start.elapsed());
         output
-    }
-}
-
-/// Bytes that start at a multiple of [`ALIGN`].
-#[derive(Debug)]
-struct Memory {
-    bytes: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Memory {
-    fn new(len: usize) -> Self {
-        let bytes = vec![0; len + ALIGN];
-        let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Self { bytes, start, len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.len]
     }
 }
 

@@ -2,24 +2,22 @@
 //! in the arena.
 
 use super::{Executor, Isa, team::Running};
-#[cfg(target_arch = "aarch64")]
-use crate::kernels::conv2d::neon_depthwise;
 use crate::{
     exec::step,
     image::{Op, repr::OpKind},
     kernels::{
-        Input, Kernels, Output, Window,
+        Kernels, Output, Window,
         add::simd::Sum,
         average_pool::simd::Mean,
-        conv2d::{Conv2d, simd, simd_depthwise},
+        conv2d::packed::{Packed, Rows, flat},
         max_pool::simd::Largest,
-        simd::{Kernel, Simd},
+        simd::{
+            Row,
+            packing::{Source, Spoiled},
+        },
     },
 };
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 /// How an op runs.
 #[derive(Debug)]
@@ -32,15 +30,6 @@ pub(super) enum Step {
     Vectorized(Isa),
 }
 
-/// A convolution with its weights packed.
-#[derive(Debug)]
-pub(super) enum Packed {
-    Conv(simd::Packed),
-    Depthwise(simd_depthwise::Packed),
-    #[cfg(target_arch = "aarch64")]
-    Neon(neon_depthwise::Packed),
-}
-
 /// Multiply-accumulates from which on threads share a convolution: less is done before another one has begun.
 const SHARED_MACS: u64 = 100_000;
 
@@ -48,78 +37,52 @@ const SHARED_MACS: u64 = 100_000;
 pub(super) const PARTS: usize = 2;
 
 impl Step {
-    /// Prepares `op`.
-    pub(super) fn new(executor: Executor, op: &Op) -> Self {
+    /// Prepares `op`, whose packed weights come next in `source`.
+    pub(super) fn new(executor: Executor, op: &Op, source: &mut Source) -> Result<Self, Spoiled> {
         let isa = match executor {
-            Executor::Plain(kernels) => return Self::Plain(kernels),
+            Executor::Plain(kernels) => return Ok(Self::Plain(kernels)),
             Executor::Simd(isa) => isa,
         };
-        let layout = isa.layout();
-        let (x, y) = (Input::new(&op.input(0), &[]), op.output().shape());
-        match op.repr.kind {
-            OpKind::Conv2d { window, groups, weights } => {
-                let conv = Conv2d::new(op, window, groups, weights);
-                #[cfg(target_arch = "aarch64")]
-                if let Some(neon) = isa.plain_neon().filter(|_| conv.depthwise) {
-                    let packed = neon_depthwise::Packed::new(neon, &conv, &x, [y[0], y[1]]);
-                    return Self::Conv(isa, Packed::Neon(packed));
-                }
-                let packed = if conv.depthwise {
-                    Packed::Depthwise(simd_depthwise::Packed::new(layout.form.own(), &conv, &x, [y[0], y[1]]))
-                } else {
-                    Packed::Conv(simd::Packed::new(layout, &conv, &x, y))
-                };
-                Self::Conv(isa, packed)
-            }
-            OpKind::Dense { weights } => {
-                let conv = Conv2d {
-                    window: Window::POINT,
-                    groups: 1,
-                    depthwise: false,
-                    weights: op.weights(weights),
-                    prepared: false,
-                };
-                Self::Conv(isa, Packed::Conv(simd::Packed::new(layout, &conv, &flat(x), y)))
-            }
+        if let Some(packed) = Packed::read(isa.packing(), op, source)? {
+            return Ok(Self::Conv(isa, packed));
+        }
+        Ok(match op.repr.kind {
             OpKind::Add { .. }
             | OpKind::MaxPool { .. }
             | OpKind::AveragePool { .. }
             | OpKind::GlobalAveragePool { .. } => Self::Vectorized(isa),
-            OpKind::Mul { .. }
-            | OpKind::Pad { .. }
-            | OpKind::Concat { .. }
-            | OpKind::Lookup { .. }
-            | OpKind::Softmax { .. }
-            | OpKind::Reshape => Self::Plain(Kernels::Portable),
-        }
+            _ => Self::Plain(Kernels::Portable),
+        })
     }
 
     /// Bytes of scratch that a part of the op needs.
     pub(super) const fn memory(&self) -> usize {
         match self {
             Self::Plain(_) | Self::Vectorized(_) => 0,
-            Self::Conv(_, Packed::Conv(packed)) => packed.memory(),
-            Self::Conv(_, Packed::Depthwise(packed)) => packed.memory(),
-            #[cfg(target_arch = "aarch64")]
-            Self::Conv(_, Packed::Neon(packed)) => packed.memory(),
+            Self::Conv(_, packed) => packed.memory(),
         }
     }
 
-    /// Runs the op, with whoever is there to help. The scratch holds [`Self::memory`] for each part.
-    pub(super) fn run(&self, op: &Op, arena: &mut [u8], scratch: &mut [u8], team: Option<&mut Running>) {
+    /// Runs the op, with whoever is there to help. The scratch holds [`Self::memory`] for each part; `weights` are the packed
+    /// rows of the network.
+    pub(super) fn run(
+        &self,
+        op: &Op,
+        weights: &[Row],
+        arena: &mut [u8],
+        scratch: &mut [u8],
+        team: Option<&mut Running>,
+    ) {
         match self {
             Self::Plain(kernels) => step::run(*kernels, op, arena),
             Self::Conv(isa, packed) => {
                 let (x, y, _) = step::apart(op, arena);
                 let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
+                let rows = 0..y.shape[0];
+                let rows = Rows { packed, weights, x, y, rows, scratch };
                 match team {
-                    Some(team) if op.macs() >= SHARED_MACS && y.shape[0] > 1 => {
-                        share(*isa, packed, x, y, (scratch, self.memory()), team);
-                    }
-                    _ => {
-                        let rows = 0..y.shape[0];
-                        isa.run(Rows { packed, x, y, rows, scratch });
-                    }
+                    Some(team) if op.macs() >= SHARED_MACS && rows.rows.len() > 1 => share(*isa, rows, team),
+                    _ => isa.run(rows),
                 }
             }
             Self::Vectorized(isa) => vectorized(*isa, op, arena),
@@ -127,12 +90,13 @@ impl Step {
     }
 }
 
-/// Runs a convolution in parts of some rows each; each part has `memory` bytes of the scratch.
-fn share(isa: Isa, packed: &Packed, x: Input, y: Output, (scratch, memory): (&mut [u8], usize), team: &mut Running) {
+/// Runs all rows of a convolution in parts of some of them; each part has its memory in the scratch.
+fn share(isa: Isa, all: Rows, team: &mut Running) {
+    let Rows { packed, weights, x, y, scratch, .. } = all;
     let [height, width, channels] = y.shape;
     let in_part = height.div_ceil(PARTS * team.threads());
     // One byte keeps chunks apart where no scratch is needed.
-    let scratch = scratch.chunks_mut(memory.max(1));
+    let scratch = scratch.chunks_mut(packed.memory().max(1));
     let parts: Vec<Mutex<Option<Rows>>> = y
         .bytes
         .chunks_mut(in_part * width * channels)
@@ -140,7 +104,7 @@ fn share(isa: Isa, packed: &Packed, x: Input, y: Output, (scratch, memory): (&mu
         .enumerate()
         .map(|(i, (bytes, scratch))| {
             let rows = i * in_part..height.min((i + 1) * in_part);
-            Mutex::new(Some(Rows { packed, x, y: Output { bytes, ..y }, rows, scratch }))
+            Mutex::new(Some(Rows { packed, weights, x, y: Output { bytes, ..y }, rows, scratch }))
         })
         .collect();
     team.share(parts.len() as u16, &|part| {
@@ -171,34 +135,5 @@ fn vectorized(isa: Isa, op: &Op, arena: &mut [u8]) {
             isa.run(Mean { window, multiplier: |_: usize| multiplier, x, y });
         }
         _ => unreachable!("no other op is prepared so"),
-    }
-}
-
-/// A tensor as one pixel.
-fn flat(x: Input) -> Input {
-    Input { shape: [1, 1, x.shape.iter().product()], ..x }
-}
-
-/// Some rows of a convolution's output.
-struct Rows<'a> {
-    packed: &'a Packed,
-    x: Input<'a>,
-    /// With the bytes of these rows.
-    y: Output<'a>,
-    rows: Range<usize>,
-    scratch: &'a mut [u8],
-}
-
-impl Kernel for Rows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Simd>(mut self, simd: V) {
-        match self.packed {
-            Packed::Conv(packed) => packed.run(simd, &self.x, &mut self.y, self.rows, self.scratch),
-            Packed::Depthwise(packed) => packed.run(simd, &self.x, &mut self.y, self.rows, self.scratch),
-            #[cfg(target_arch = "aarch64")]
-            Packed::Neon(packed) => packed.run(&self.x, &mut self.y, self.rows, self.scratch),
-        }
     }
 }

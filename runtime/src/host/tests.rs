@@ -10,7 +10,7 @@ use crate::{
 };
 use proptest::prelude::*;
 
-/// Runs the image of `builder` on drawn inputs with every executor.
+/// Runs the image of `builder` on drawn inputs with every executor, with weights packed in the image and with those packed now.
 fn agree(builder: Builder, draw: &mut Draw) -> Result<(), TestCaseError> {
     let file = builder.finish();
     let image = Image::check(&file).map_err(|error| TestCaseError::reject(error.to_string()))?;
@@ -19,14 +19,22 @@ fn agree(builder: Builder, draw: &mut Draw) -> Result<(), TestCaseError> {
     let mut arena = vec![0x55; image.arena_bytes()];
     let mut session = Session::new(image, &mut arena).unwrap();
     let expected = session.run_quantized(&input).unwrap().bytes();
+    let packed = pack(&file, &Packing::ALL).unwrap();
+    prop_assert_eq!(&portable(&packed).unwrap(), &file);
+    let packed_image = Image::check(&packed).unwrap();
     for isa in Isa::all() {
         let threads = NonZero::new(draw.size(1..=3).into()).unwrap();
-        let mut prepared = Prepared::with(image, Executor::Simd(isa)).with_threads(threads);
-        // Twice: what a run leaves behind in memory must not matter to the next.
-        for _ in 0..2 {
-            let found = prepared.run_quantized(&input).unwrap();
-            let wrong = found.bytes().iter().zip(expected).position(|(a, b)| a != b);
-            prop_assert_eq!(wrong, None, "{}, {} threads: first byte that differs", isa.name(), threads);
+        for image in [image, packed_image] {
+            let mut prepared = Prepared::with(image, Executor::Simd(isa)).with_threads(threads);
+            let origin = prepared.origin();
+            prop_assert_eq!(origin == Origin::Image, image.bytes().len() == packed.len());
+            // Twice: what a run leaves behind in memory must not matter to the next.
+            for _ in 0..2 {
+                let found = prepared.run_quantized(&input).unwrap();
+                let wrong = found.bytes().iter().zip(expected).position(|(a, b)| a != b);
+
+                prop_assert_eq!(wrong, None, "{}, {} threads, {}: first byte", isa.name(), threads, origin);
+            }
         }
     }
     Ok(())

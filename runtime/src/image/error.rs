@@ -12,6 +12,9 @@ pub enum Place {
     Tensor(u32),
     /// A record of the op table.
     Op(u32),
+    /// A record of packed weights.
+    #[cfg(any(test, feature = "std"))]
+    Packed(u32),
 }
 
 /// Declares [`Fault`] so that the text of a variant is also its documentation.
@@ -73,6 +76,10 @@ faults! {
     Overlap = 34, "the bytes written overlap the bytes read: offset";
     Overwritten = 35, "the input is no longer there, overwritten by op";
     NeverWritten = 36, "the input was never written: tensor";
+    Packing = 37, "order of packed weights, that is known and behind the one before it: tag";
+    PackedPlace = 38, "where packed weights begin or end";
+    PackedLength = 39, "words or rows of packed weights, of which the layers take others";
+    PackedNumber = 40, "a count or an input among packed weights";
 }
 
 /// Why an image is refused.
@@ -98,13 +105,15 @@ impl ImageError {
         Self { place, fault, found, expected: [1, 0] }
     }
 
-    /// For a device that can say no more than two words: the fault (low byte) with the table (0 header, 1 tensors, 2 ops;
-    /// next byte), and the record's index in that table.
+    /// For a device that can say no more than two words: the fault (low byte) with the table (0 header, 1 tensors, 2 ops, 3 packed
+    /// weights; next byte), and the record's index in that table.
     pub const fn words(&self) -> [u32; 2] {
         let (table, index) = match self.place {
             Place::Header => (0, 0),
             Place::Tensor(index) => (1, index),
             Place::Op(index) => (2, index),
+            #[cfg(any(test, feature = "std"))]
+            Place::Packed(index) => (3, index),
         };
         [self.fault as u32 | table << 8, index]
     }
@@ -116,6 +125,8 @@ impl fmt::Display for ImageError {
             Place::Header => f.write_str("header")?,
             Place::Tensor(index) => write!(f, "tensor {index}")?,
             Place::Op(index) => write!(f, "op {index}")?,
+            #[cfg(any(test, feature = "std"))]
+            Place::Packed(index) => write!(f, "packed weights {index}")?,
         }
         write!(f, ": {}: ", self.fault.text())?;
         match self.fault {

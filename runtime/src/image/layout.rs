@@ -5,6 +5,8 @@
 //! Everything is little-endian. Bytes without a field are 0, so that a record has exactly one form:
 //! `parse(emit(v)) == v`, and `emit(parse(b)) == b` whenever `parse` accepts `b`.
 
+#[cfg(any(test, feature = "std"))]
+use super::repr::{FooterRepr, PackedRepr};
 use super::{
     Fault,
     repr::{HeaderRepr, OpKind, OpRepr, Span, TensorRepr, WeightsRepr, WindowRepr},
@@ -146,6 +148,52 @@ impl HeaderRepr {
                 r.take()
             },
         }
+    }
+}
+
+#[cfg(any(test, feature = "std"))]
+impl PackedRepr {
+    /// Size of a record of packed weights.
+    pub const BYTES: usize = 16;
+
+    /// The record.
+    pub fn emit(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let mut w = Writer { bytes: &mut bytes, at: 0 };
+        [self.tag, self.offset, self.words, self.rows].into_iter().for_each(|field| w.u32(field));
+        bytes
+    }
+
+    /// The record's fields.
+    pub fn parse(bytes: &[u8; Self::BYTES]) -> Self {
+        let mut r = Reader { bytes, at: 0 };
+        Self { tag: r.u32(), offset: r.u32(), words: r.u32(), rows: r.u32() }
+    }
+}
+
+#[cfg(any(test, feature = "std"))]
+impl FooterRepr {
+    /// Size of the footer.
+    pub const BYTES: usize = 16;
+
+    /// Its last bytes, with which no text ends.
+    const MAGIC: [u8; 8] = *b"\xffPACKED\n";
+
+    /// The footer.
+    pub fn emit(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let mut w = Writer { bytes: &mut bytes, at: 0 };
+        w.u32(self.portable);
+        w.u32(self.count);
+        w.put(Self::MAGIC);
+        bytes
+    }
+
+    /// The footer's fields; none where there is no footer.
+    pub fn parse(bytes: &[u8; Self::BYTES]) -> Option<Self> {
+        let mut r = Reader { bytes, at: 0 };
+        let footer = Self { portable: r.u32(), count: r.u32() };
+        (r.take() == Self::MAGIC).then_some(footer)
     }
 }
 

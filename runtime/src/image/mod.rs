@@ -7,14 +7,20 @@
 
 mod check;
 mod crc32;
+#[cfg(all(target_arch = "aarch64", any(test, feature = "std")))]
+mod crc32_arm;
 mod error;
 mod layout;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod packed;
 pub mod repr;
 mod show;
 mod view;
 
 pub use crc32::{Crc32, crc32};
 pub use error::{Fault, ImageError, Place};
+#[cfg(any(test, feature = "std"))]
+pub use packed::PackedWeights;
 pub use view::{Op, Table, Tensor, Weights};
 
 use core::fmt;
@@ -122,6 +128,18 @@ impl<'a> Image<'a> {
     pub fn ops(self) -> impl DoubleEndedIterator<Item = Op<'a>> + ExactSizeIterator {
         let records = self.slice(self.header.ops).as_chunks::<{ OpRepr::BYTES }>().0;
         records.iter().enumerate().map(move |(i, record)| Op::new(self, i, OpRepr::fields(record)))
+    }
+
+    /// The weights once more, packed for some executors, if the file holds them.
+    #[cfg(any(test, feature = "std"))]
+    pub fn packed(&self) -> impl Iterator<Item = PackedWeights<'a>> + use<'a> {
+        packed::each(self.bytes).map_while(Result::ok)
+    }
+
+    /// Bytes of the file without packed weights, which come last.
+    #[cfg(any(test, feature = "std"))]
+    pub fn portable_len(&self) -> usize {
+        packed::portable_len(self.bytes)
     }
 
     /// Class names: none, or one for each logit.

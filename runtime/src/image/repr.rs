@@ -64,6 +64,30 @@ pub struct HeaderRepr {
     pub provenance: [u8; 32],
 }
 
+/// Weights packed in one order, behind all that every reader reads.
+#[cfg(any(test, feature = "std"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedRepr {
+    /// Of the order ([`Packing::tag`](crate::host::Packing::tag)).
+    pub tag: u32,
+    /// Of the words; behind them, at the next multiple of 64, the rows.
+    pub offset: u32,
+    /// Words of four bytes.
+    pub words: u32,
+    /// Rows of 64 bytes.
+    pub rows: u32,
+}
+
+/// The end of a file with packed weights.
+#[cfg(any(test, feature = "std"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FooterRepr {
+    /// Bytes of the file before anything was appended.
+    pub portable: u32,
+    /// Records before the footer.
+    pub count: u32,
+}
+
 /// An activation in the arena.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TensorRepr {

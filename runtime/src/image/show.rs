@@ -205,7 +205,12 @@ fn totals(image: &Image, f: &mut Formatter<'_>) -> fmt::Result {
     let tables = image.tensors().len() * TensorRepr::BYTES + image.ops().len() * OpRepr::BYTES;
     writeln!(f, "\ntotal {} bytes, {} ops, {macs} MAC", image.bytes.len(), image.ops().len())?;
     writeln!(f, "weights {packed} bytes, their zero points, biases and multipliers {constants} bytes")?;
-    writeln!(f, "header {} bytes, op and tensor records {tables} bytes", HeaderRepr::BYTES)
+    writeln!(f, "header {} bytes, op and tensor records {tables} bytes", HeaderRepr::BYTES)?;
+    #[cfg(any(test, feature = "std"))]
+    for packed in image.packed() {
+        writeln!(f, "weights packed for {} {} bytes", packed.packing.executors().join(" and "), packed.bytes())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

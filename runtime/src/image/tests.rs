@@ -1,7 +1,7 @@
 //! Images that are spoiled: by a test that knows how, bit by bit, and at random. Each is refused, or runs.
 
 use super::{repr::OpKind, *};
-use crate::testing::{Draw, exercise, lookup, zoo};
+use crate::testing::{Draw, exercise, lookup, zoo, zoo_packed};
 use std::collections::BTreeMap;
 
 /// Sizes that the documentation states.
@@ -87,8 +87,9 @@ fn documented_offsets() {
 /// `cargo run -p intact-runtime --features testing --example seeds`.
 #[test]
 fn fuzz_seeds_are_current_and_run() {
-    let seeds: [(&[u8], Vec<u8>); 2] = [
+    let seeds: [(&[u8], Vec<u8>); 3] = [
         (include_bytes!("../../../fuzz/seeds/image_check/zoo.intact"), zoo()),
+        (include_bytes!("../../../fuzz/seeds/image_check/zoo-packed.intact"), zoo_packed()),
         (include_bytes!("../../../fuzz/seeds/image_check/lookup.intact"), lookup()),
     ];
     for (stored, written) in seeds {

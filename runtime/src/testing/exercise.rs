@@ -2,7 +2,7 @@
 
 use crate::{
     Image, ImageError, Kernels, Session,
-    host::{Executor, Isa, Prepared},
+    host::{Executor, Isa, Origin, Packing, Prepared, pack},
 };
 
 /// Arena and multiply-accumulates up to which an image is run: hostile ones may ask for gigabytes and hours.
@@ -33,10 +33,17 @@ pub fn exercise(bytes: &[u8]) -> Result<(), ImageError> {
         output.bytes().to_vec()
     });
     assert_eq!(logits[0], logits[1], "reference and portable kernels");
+    // Weights that the image holds packed may be others than those it holds plainly: then they give other integers, and no harm is done.
+    let packings: Vec<Packing> = image.packed().map(|packed| packed.packing).collect();
+    let sound = packings.is_empty() || pack(bytes, &packings).is_ok_and(|packed| packed == bytes);
     for isa in Isa::all() {
         let mut prepared = Prepared::with(image, Executor::Simd(isa));
+        let origin = prepared.origin();
         let output = prepared.run_pixels(&pixels).expect("a picture of the size asked for");
-        assert_eq!(output.bytes(), logits[0], "{} kernels", isa.name());
+        assert!(output.argmax() < output.len());
+        if sound || origin != Origin::Image {
+            assert_eq!(output.bytes(), logits[0], "{} kernels, {origin}", isa.name());
+        }
     }
     Ok(())
 }

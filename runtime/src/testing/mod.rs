@@ -9,4 +9,4 @@ mod zoo;
 pub use builder::{Builder, Encoding, Layer};
 pub use draw::Draw;
 pub use exercise::exercise;
-pub use zoo::{lookup, lookup_builder, zoo, zoo_builder};
+pub use zoo::{lookup, lookup_builder, zoo, zoo_builder, zoo_packed};

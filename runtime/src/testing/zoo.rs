@@ -9,6 +9,11 @@ pub fn zoo() -> Vec<u8> {
     zoo_builder().finish()
 }
 
+/// [`zoo`] with its weights packed for every executor.
+pub fn zoo_packed() -> Vec<u8> {
+    crate::host::pack(&zoo(), &crate::host::Packing::ALL).expect("the zoo is sound")
+}
+
 /// [`zoo`], still open to spoiling.
 pub fn zoo_builder() -> Builder {
     let draw = &mut Draw::new(1);

@@ -90,7 +90,20 @@ fn here(executor: Executor, file: &[u8], pictures: &[&[u8]]) -> Vec<String> {
     pictures.iter().map(&mut hex).collect()
 }
 
-/// Instructions of the second of two inferences, for each of [`FASTEST`].
+/// Marks that the plugin leaves of two pictures: begin and end of each, in instructions since the start of the program.
+fn marks(core: &str, executor: &str, files: &Files, expected: &[String]) -> [u64; 4] {
+    let temporary = tempfile::tempdir().unwrap();
+    let counts = temporary.path().join("counts");
+    let counting = format!("{},out={}", plugin().display(), counts.display());
+    let found = run(core, executor, files, &["-plugin", &counting]);
+    assert_eq!(found, expected, "{core} {executor} {}", files.image.display());
+    let counts = std::fs::read_to_string(&counts).unwrap();
+    let marks: Vec<u64> = counts.lines().map(|line| line.parse().unwrap()).collect();
+    marks.try_into().unwrap_or_else(|_| panic!("{core} {executor}: {counts}"))
+}
+
+/// Instructions of the second of two inferences, for each of [`FASTEST`], and until the first one, with weights packed on loading
+/// and in the image.
 fn instructions(network: &Network, bits: u8, figures: &mut Map<String, serde_json::Value>) {
     let pictures = networks::pictures(network, 2);
     let quantized = quantize_network(network, &pictures.concat(), &Options::mobile(bits, 8)).unwrap().network;
@@ -99,18 +112,22 @@ fn instructions(network: &Network, bits: u8, figures: &mut Map<String, serde_jso
     let at = |name: &str| temporary.path().join(name);
     std::fs::write(at("image"), &file).unwrap();
     std::fs::write(at("pictures"), pictures.concat()).unwrap();
-    let files = Files { image: &at("image"), pictures: &at("pictures") };
+    let pictures_file = at("pictures");
     let expected = here(Executor::best(), &file, &pictures.iter().map(Vec::as_slice).collect::<Vec<_>>());
     for (core, executor) in FASTEST {
-        let counting = format!("{},out={}", plugin().display(), at("counts").display());
-        let found = run(core, executor, &files, &["-plugin", &counting]);
         let name = format!("{} w{bits}a8, {core} {executor}", network.name);
-        assert_eq!(found, expected, "{name}");
-        let counts = std::fs::read_to_string(at("counts")).unwrap();
-        let marks: Vec<u64> = counts.lines().map(|line| line.parse().unwrap()).collect();
-        let [_, _, begin, end] = marks[..] else { panic!("{name}: {counts}") };
-        println!("{name}: {}", end - begin);
-        figures.insert(name, (end - begin).into());
+        let packed = exporter::image::pack(&file, &[executor.parse().unwrap()]).unwrap();
+        std::fs::write(at("packed"), &packed).unwrap();
+        let of = |image: &str| marks(core, executor, &Files { image: &at(image), pictures: &pictures_file }, &expected);
+        let ([first, _, begin, end], [packed, _, packed_begin, packed_end]) = (of("image"), of("packed"));
+        let counts = [("", end - begin), (", first picture", first), (", first picture, packed weights", packed)];
+        for (what, count) in counts {
+            println!("{name}{what}: {count}");
+            figures.insert(format!("{name}{what}"), count.into());
+        }
+        // Weights are where they are: the same program multiplies with them.
+        let (alone, packed) = (end - begin, packed_end - packed_begin);
+        assert!(alone.abs_diff(packed) * 1000 < alone, "{name}: {alone} and {packed} instructions");
     }
 }
 

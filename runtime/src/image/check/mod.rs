@@ -1,6 +1,6 @@
 //! Everything that accessors and kernels rely on. Enters: bytes from anywhere. Leaves: an [`Image`], or the first thing
 //! that is wrong. The order is: file, header, tensors, ops one by one (`op`), then what they do to each other's bytes in
-//! the arena (`plan`). Each step relies on the ones before it.
+//! the arena (`plan`), then weights that the file holds packed once more. Each step relies on the ones before it.
 
 mod op;
 mod plan;
@@ -26,6 +26,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<Image<'_>, ImageError> {
         Checker { image, place: Place::Op(op.index as u32) }.op(&op)?;
     }
     plan::check(image)?;
+    #[cfg(any(test, feature = "std"))]
+    super::packed::check(image)?;
     Ok(image)
 }
 

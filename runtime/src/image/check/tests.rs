@@ -249,6 +249,8 @@ fn every_fault_is_found_and_named() {
         errors.push(error);
     }
 
-    let missing: Vec<_> = Fault::ALL.iter().filter(|&&fault| errors.iter().all(|error| error.fault != fault)).collect();
+    // The faults of packed weights have a test of their own.
+    let plain = Fault::ALL.iter().filter(|&&fault| (fault as u8) < Fault::Packing as u8);
+    let missing: Vec<_> = plain.filter(|&&fault| errors.iter().all(|error| error.fault != fault)).collect();
     assert!(missing.is_empty(), "no image here has {missing:?}");
 }

@@ -1,6 +1,8 @@
 //! ONNX QLinearConv (opset 10), 2-D. Enters: `H W C` integers of 2 to 8 bits, weights of 8, 4 or 2 bits `K R S C/groups`
 //! (`R S C` when depthwise), one zero point or one for each `K`. Leaves: `H W K` integers. Padding is the real value 0.
 
+#[cfg(any(test, feature = "std"))]
+mod chained_depthwise;
 #[cfg(not(intact_cortex_m))]
 mod depthwise;
 #[cfg(any(intact_cortex_m, test, feature = "testing"))]
@@ -8,16 +10,18 @@ mod depthwise_channels;
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 mod dsp;
 #[cfg(all(target_arch = "aarch64", any(test, feature = "std")))]
-pub(crate) mod neon_depthwise;
+mod neon_depthwise;
+#[cfg(any(test, feature = "std"))]
+pub(crate) mod packed;
 #[cfg(not(intact_cortex_m))]
 mod portable;
 #[cfg(any(intact_mve, intact_thumb, test, feature = "testing"))]
 mod raw;
 mod reference;
 #[cfg(any(test, feature = "std"))]
-pub(crate) mod simd;
+mod simd;
 #[cfg(any(test, feature = "std"))]
-pub(crate) mod simd_depthwise;
+mod simd_depthwise;
 
 #[cfg(any(intact_dsp, test, feature = "testing"))]
 use super::dsp::Instructions;

@@ -3,10 +3,11 @@
 
 use super::{Conv2d, Input, Output};
 #[cfg(target_arch = "x86_64")]
-use crate::kernels::simd::amx::TILE;
+use crate::kernels::simd::packing::TILE;
 use crate::kernels::simd::{
-    Ends, LANES, Layout, Simd,
-    panel::{Panel, Piece, Pixels},
+    Ends, Form, LANES, Row, Simd,
+    packing::{Layout, Sink, Source, Spoiled},
+    panel::{Panel, Piece, Pixels, offsets, pack_panel},
     stage::Stage,
 };
 use core::ops::Range;
@@ -30,9 +31,25 @@ pub(crate) struct Packed {
 /// Pixels in a row, and rows of weights, from which on tile registers are faster.
 const TILED: [usize; 2] = [4, 33];
 
-impl Packed {
-    /// Packs the weights of a convolution from `x`, whose bytes do not matter, to `H W K` integers.
-    pub(crate) fn new(layout: Layout, conv: &Conv2d, x: &Input, [out_h, out_w, outputs]: [usize; 3]) -> Self {
+/// What shapes alone say.
+struct Plan {
+    form: Form,
+    stage: Stage,
+    /// Rows that stand together.
+    group: usize,
+    tiled: bool,
+    /// Neighbouring inputs of an output pixel, of the first group of channels.
+    pieces: Vec<Piece>,
+    /// Weights of an output channel.
+    row_len: usize,
+    /// Bytes from the inputs of a group of channels to those of the next.
+    group_bytes: usize,
+    /// The output channels of each panel, and the group of channels they belong to.
+    panels: Vec<(usize, Range<usize>)>,
+}
+
+impl Plan {
+    fn new(layout: Layout, conv: &Conv2d, x: &Input, [out_h, out_w, outputs]: [usize; 3]) -> Self {
         let window = &conv.window;
         let [kernel_h, kernel_w] = window.kernel;
         let (in_group, out_group) = (x.shape[2] / conv.groups, outputs / conv.groups);
@@ -48,31 +65,68 @@ impl Packed {
         let group = if tiled { rows.div_ceil(rows.div_ceil(layout.max_group)) } else { form.unit() };
         let whole_runs = len.is_multiple_of(group * form.row_elements());
         let stage = Stage::new(form, x, window, [out_h, out_w], whole_runs);
-        let element = form.element_bytes();
-        let pieces = |group: usize| -> Vec<Piece> {
-            (0..kernel_h)
-                .flat_map(|r| (0..kernel_w).step_by(taps_in_piece).map(move |s| (r, s)))
-                .map(|(r, s)| Piece {
-                    offset: r * window.dilation[0] * stage.row_bytes()
-                        + s * window.dilation[1] * stage.pixel_bytes()
-                        + group * in_group * element,
-                    first: (r * kernel_w + s) * in_group,
-                    len,
-                })
-                .collect()
-        };
-        let row_len = kernel_h * kernel_w * in_group;
-        let panels = (0..conv.groups)
-            .flat_map(|i| {
-                let pieces = pieces(i);
-                split(i * out_group..(i + 1) * out_group, layout.max_blocks)
-                    .into_iter()
-                    .map(move |channels| Panel::new(form, group, x, (&conv.weights, row_len), channels, &pieces))
+        let pieces = (0..kernel_h)
+            .flat_map(|r| (0..kernel_w).step_by(taps_in_piece).map(move |s| (r, s)))
+            .map(|(r, s)| Piece {
+                offset: r * window.dilation[0] * stage.row_bytes() + s * window.dilation[1] * stage.pixel_bytes(),
+                first: (r * kernel_w + s) * in_group,
+                len,
             })
             .collect();
-        let step = [window.stride[0] * stage.row_bytes(), window.stride[1] * stage.pixel_bytes()];
+        let panels = (0..conv.groups).flat_map(|i| {
+            let panels = split(i * out_group..(i + 1) * out_group, layout.max_blocks);
+            panels.into_iter().map(move |channels| (i, channels))
+        });
+        Self {
+            form,
+            stage,
+            group,
+            tiled,
+            pieces,
+            row_len: kernel_h * kernel_w * in_group,
+            group_bytes: in_group * form.element_bytes(),
+            panels: panels.collect(),
+        }
+    }
+
+    /// For each panel its output channels, its inputs, and where rows of them begin.
+    fn each(&self) -> impl Iterator<Item = (Range<usize>, Vec<Piece>, Vec<usize>)> {
+        self.panels.iter().map(|(i, channels)| {
+            let moved = |piece: &Piece| Piece { offset: piece.offset + i * self.group_bytes, ..*piece };
+            let pieces: Vec<Piece> = self.pieces.iter().map(moved).collect();
+            let offsets = offsets((self.form, self.group), &pieces);
+            (channels.clone(), pieces, offsets)
+        })
+    }
+}
+
+impl Packed {
+    /// Packs the weights of a convolution from `x`, whose bytes do not matter, to `H W K` integers.
+    pub(crate) fn pack(layout: Layout, conv: &Conv2d, x: &Input, y: [usize; 3], sink: &mut Sink) {
+        let plan = Plan::new(layout, conv, x, y);
+        let weights = (&conv.weights, plan.row_len);
+        for (channels, pieces, offsets) in plan.each() {
+            pack_panel((plan.form, plan.group), x, weights, channels, (&pieces, &offsets), sink);
+        }
+    }
+
+    /// Reads what [`Self::pack`] has packed.
+    pub(crate) fn read(
+        layout: Layout,
+        conv: &Conv2d,
+        x: &Input,
+        y: [usize; 3],
+        source: &mut Source,
+    ) -> Result<Self, Spoiled> {
+        let plan = Plan::new(layout, conv, x, y);
+        let form = (plan.form, plan.group);
+        let panels =
+            plan.each().map(|(channels, _, offsets)| Panel::read(form, &conv.weights, channels, &offsets, source));
+        let panels = panels.collect::<Result<_, _>>()?;
+        let (stage, out_w, stride) = (plan.stage, y[1], conv.window.stride);
+        let step = [stride[0] * stage.row_bytes(), stride[1] * stage.pixel_bytes()];
         let one_row = step[0] == out_w * step[1];
-        Self { stage, panels, out_w, one_row, step, group: tiled.then_some(group) }
+        Ok(Self { stage, panels, out_w, one_row, step, group: plan.tiled.then_some(plan.group) })
     }
 
     /// Bytes of memory that a run needs.
@@ -80,9 +134,17 @@ impl Packed {
         self.stage.bytes()
     }
 
-    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
     #[inline(always)]
-    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, rows: Range<usize>, memory: &mut [u8]) {
+    pub(crate) fn run<V: Simd>(
+        &self,
+        simd: V,
+        weights: &[Row],
+        x: &Input,
+        y: &mut Output,
+        rows: Range<usize>,
+        memory: &mut [u8],
+    ) {
         let staged = self.stage.run(x, self.stage.rows(&rows), memory);
         let (channels, ends) = (y.shape[2], Ends::new(y.zero_point, y.clamp));
         let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
@@ -92,12 +154,12 @@ impl Packed {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &tiles {
                 let mut y = Pixels { bytes: y.bytes, channels, ends };
-                panel.run_tiled(simd, tiles, staged.bytes, self.step, out, &mut y);
+                panel.run_tiled(simd, tiles, weights, (staged.bytes, self.step, out), &mut y);
                 continue;
             }
             for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels).enumerate() {
                 let x = &staged.bytes[row * self.step[0]..];
-                panel.run(simd, x, self.step[1], out[1], &mut Pixels { bytes, channels, ends });
+                panel.run(simd, weights, (x, self.step[1], out[1]), &mut Pixels { bytes, channels, ends });
             }
         }
     }

@@ -4,7 +4,8 @@
 
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
-    Ends, Form, LANES, Simd,
+    Ends, Form, LANES, Row, Simd,
+    packing::{Sink, Source, Spoiled},
     panel::{blocks, correction, layers_of_taps, pack},
     stage::Stage,
     tile::{Own, Taps, Target, tiles},
@@ -14,115 +15,167 @@ use core::ops::Range;
 /// A depthwise convolution with its weights packed.
 #[derive(Debug)]
 pub(crate) struct Packed {
+    plan: Plan,
+    blocks: Vec<Block>,
+}
+
+/// What shapes alone say.
+#[derive(Debug)]
+struct Plan {
     stage: Stage,
     form: Form,
     /// Lines, one below the other, that the taps of a column fill.
     lines: usize,
     /// Elements of a line, each of four bytes.
     line: usize,
-    kernel_h: usize,
+    /// Of the window: rows, columns.
+    kernel: [usize; 2],
     /// Staged rows between two taps, between two rows of the output.
     rows: [usize; 2],
-    /// Elements of a line between two pixels of the output.
-    step: usize,
+    /// Elements of a line between two columns of taps, two pixels of the output.
+    step: [usize; 2],
+    channels: usize,
     /// Bytes of the output that are computed together: a pixel, or several that fill a block.
     unit: usize,
-    blocks: Vec<Block>,
 }
 
 /// [`LANES`] channels.
 #[derive(Debug)]
 struct Block {
     taps: Taps,
+    /// Of the packed rows.
+    rows: Range<usize>,
     bias: [i32; LANES],
     multipliers: [[f32; LANES]; 1],
 }
 
-impl Packed {
-    /// Packs the weights of a depthwise convolution from `x`, whose bytes do not matter, to `out` rows and columns.
-    pub(crate) fn new(form: Form, conv: &Conv2d, x: &Input, out: [usize; 2]) -> Self {
+impl Plan {
+    fn new(form: Form, conv: &Conv2d, x: &Input, out: [usize; 2]) -> Self {
         let window = &conv.window;
-        let [kernel_h, kernel_w] = window.kernel;
         let channels = x.shape[2];
         let stage = Stage::new(form, x, window, out, true);
-        let (in_line, element) = (form.row_elements(), form.element_bytes());
-        let lines = kernel_h.div_ceil(in_line);
-        let line = stage.row_bytes() / element + LANES;
         // A row of pixels of few channels is one of fewer pixels with a block of channels, over and over the same.
         let unit = if window.stride[1] == 1 && LANES.is_multiple_of(channels) { LANES } else { channels };
-        let weight = |tap: usize, c: usize| conv.weights.get(tap, channels, c) - conv.weights.zero_point(c);
-        let bias = blocks(0..unit, |lane| {
-            let c = lane % channels;
-            let weights = (0..kernel_h * kernel_w).map(|tap| weight(tap, c));
-            conv.weights.bias.i32(c).wrapping_add(correction(form, x, weights))
-        });
-        let multipliers = blocks(0..unit, |lane| conv.weights.multipliers.f32(lane % channels));
-        let layers = layers_of_taps(form, &conv.weights, kernel_h * kernel_w, channels);
-        let taps = |first: usize| {
-            let mut taps = Vec::new();
-            for (i, layer) in layers.iter().enumerate() {
-                for (l, s) in (0..lines).flat_map(|l| (0..kernel_w).map(move |s| (l, s))) {
-                    let row = pack(form, |lane| {
-                        let mut weights = [0; 4];
-                        if first + lane < unit {
-                            let c = (first + lane) % channels;
-                            for (byte, weight) in weights.iter_mut().enumerate() {
-                                let r = l * in_line + byte / element;
-                                if r < kernel_h {
-                                    *weight = layer[((r * kernel_w + s) * channels + c) * element + byte % element];
-                                }
-                            }
-                        }
-                        weights
-                    });
-                    if i == 0 || row.0 != [0; 64] {
-                        taps.push((l * line + s * window.dilation[1] * channels + first, row));
-                    }
-                }
-            }
-            Taps::new(taps)
-        };
-        let blocks = bias
-            .into_iter()
-            .zip(multipliers)
-            .enumerate()
-            .map(|(i, (bias, multipliers))| Block { taps: taps(i * LANES), bias, multipliers: [multipliers] })
-            .collect();
         Self {
             stage,
             form,
-            lines,
-            line,
-            kernel_h,
+            lines: window.kernel[0].div_ceil(form.row_elements()),
+            line: stage.row_bytes() / form.element_bytes() + LANES,
+            kernel: window.kernel,
             rows: [window.dilation[0], window.stride[0]],
-            step: window.stride[1] * unit,
+            step: [window.dilation[1] * channels, window.stride[1] * unit],
+            channels,
             unit,
-            blocks,
         }
+    }
+
+    /// Of each row of weights of a layer in which none is left out: its line and column of taps.
+    fn taps(&self) -> impl Iterator<Item = [usize; 2]> + use<> {
+        let columns = self.kernel[1];
+        (0..self.lines).flat_map(move |l| (0..columns).map(move |s| [l, s]))
+    }
+
+    /// Where behind a pixel's first element the inputs of each of [`Self::taps`] start, for the block of channels from `first` on.
+    fn offsets(&self, first: usize) -> Vec<usize> {
+        self.taps().map(|[l, s]| l * self.line + s * self.step[0] + first).collect()
+    }
+}
+
+impl Packed {
+    /// Packs the weights of a depthwise convolution from `x`, whose bytes do not matter, to `out` rows and columns.
+    pub(crate) fn pack(form: Form, conv: &Conv2d, x: &Input, out: [usize; 2], sink: &mut Sink) {
+        let plan = Plan::new(form, conv, x, out);
+        let Plan { channels, unit, kernel: [kernel_h, kernel_w], .. } = plan;
+        let (in_line, element) = (form.row_elements(), form.element_bytes());
+        let layers = layers_of_taps(form, &conv.weights, kernel_h * kernel_w, channels);
+        for (i, bias) in biases(form, conv, x, unit).into_iter().enumerate() {
+            let row = |layer: &[u8], [l, s]: [usize; 2]| {
+                pack(form, |lane| {
+                    let mut weights = [0; 4];
+                    if i * LANES + lane < unit {
+                        let c = (i * LANES + lane) % channels;
+                        for (byte, weight) in weights.iter_mut().enumerate() {
+                            let r = l * in_line + byte / element;
+                            if r < kernel_h {
+                                *weight = layer[((r * kernel_w + s) * channels + c) * element + byte % element];
+                            }
+                        }
+                    }
+                    weights
+                })
+            };
+            // The first layer is all there; of the others what is not 0.
+            sink.rows.extend(plan.taps().map(|tap| row(&layers[0], tap)));
+            let mut places = Vec::new();
+            for layer in &layers[1..] {
+                let rows = plan.taps().map(|tap| row(layer, tap)).enumerate();
+                for (place, row) in rows.filter(|(_, row)| *row != [0; 64]) {
+                    places.push(place);
+                    sink.rows.push(row);
+                }
+            }
+            sink.numbers([places.len()]);
+            sink.numbers(places);
+            sink.biases(&[bias]);
+        }
+    }
+
+    /// Reads what [`Self::pack`] has packed.
+    pub(crate) fn read(
+        form: Form,
+        conv: &Conv2d,
+        x: &Input,
+        out: [usize; 2],
+        source: &mut Source,
+    ) -> Result<Self, Spoiled> {
+        let plan = Plan::new(form, conv, x, out);
+        let multipliers = blocks(0..plan.unit, |lane| conv.weights.multipliers.f32(lane % plan.channels));
+        let block = |(i, multipliers): (usize, [f32; LANES])| {
+            let mut offsets = plan.offsets(i * LANES);
+            let count = source.count()?;
+            let extra = source.numbers(count, offsets.len())?.map(|place| place.map(|place| offsets[place]));
+            let extra = extra.collect::<Result<Vec<_>, _>>()?;
+            offsets.extend(extra);
+            let rows = source.rows(offsets.len())?;
+            let bias = source.biases(1)?[0];
+            Ok(Block { taps: Taps::new(offsets), rows, bias, multipliers: [multipliers] })
+        };
+        let blocks = multipliers.into_iter().enumerate().map(block).collect::<Result<_, _>>()?;
+        Ok(Self { plan, blocks })
     }
 
     /// Bytes of memory that a run needs.
     pub(crate) const fn memory(&self) -> usize {
-        self.stage.bytes() + self.lines * self.line * 4
+        self.plan.stage.bytes() + self.plan.lines * self.plan.line * 4
     }
 
-    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
     #[inline(always)]
-    pub(crate) fn run<V: Simd>(&self, simd: V, x: &Input, y: &mut Output, rows: Range<usize>, memory: &mut [u8]) {
-        let (stage_memory, lines) = memory.split_at_mut(self.stage.bytes());
-        let staged = self.stage.run(x, self.stage.rows(&rows), stage_memory);
-        let (lines, _) = lines[..self.lines * self.line * 4].as_chunks_mut::<4>();
+    pub(crate) fn run<V: Simd>(
+        &self,
+        simd: V,
+        weights: &[Row],
+        x: &Input,
+        y: &mut Output,
+        rows: Range<usize>,
+        memory: &mut [u8],
+    ) {
+        let plan = &self.plan;
+        let (stage_memory, lines) = memory.split_at_mut(plan.stage.bytes());
+        let staged = plan.stage.run(x, plan.stage.rows(&rows), stage_memory);
+        let (lines, _) = lines[..plan.lines * plan.line * 4].as_chunks_mut::<4>();
         let ends = Ends::new(y.zero_point, y.clamp);
         let row_bytes = y.shape[1] * y.shape[2];
         for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
-            for (l, line) in lines.chunks_exact_mut(self.line).enumerate() {
-                self.interleave(simd, staged.bytes, oy * self.rows[1], l, line);
+            for (l, line) in lines.chunks_exact_mut(plan.line).enumerate() {
+                plan.interleave(simd, staged.bytes, oy * plan.rows[1], l, line);
             }
-            let pixels = row_bytes.div_ceil(self.unit);
+            let pixels = row_bytes.div_ceil(plan.unit);
             for (i, block) in self.blocks.iter().enumerate() {
-                let count = LANES.min(self.unit - i * LANES);
-                let target = Target { y: &mut y[i * LANES..], step: self.unit, count, ends };
-                let products = Own::new((lines, self.step, pixels), &block.taps, &block.bias);
+                let count = LANES.min(plan.unit - i * LANES);
+                let target = Target { y: &mut y[i * LANES..], step: plan.unit, count, ends };
+                let products =
+                    Own::new((lines, plan.step[1], pixels), (&block.taps, &weights[block.rows.clone()]), &block.bias);
                 let multipliers = &block.multipliers;
                 match pixels.min(V::SUMS) {
                     1 => tiles::<V, 1, 1>(simd, &products, multipliers, target),
@@ -133,14 +186,16 @@ impl Packed {
             }
         }
     }
+}
 
+impl Plan {
     /// Fills line `l` for the taps from staged row `top` on.
     #[inline(always)]
     fn interleave<V: Simd>(&self, simd: V, staged: &[u8], top: usize, l: usize, line: &mut [[u8; 4]]) {
         let (len, element) = (self.stage.row_bytes(), self.form.element_bytes());
         // Taps below the last one have weights of 0: any row will do.
         let row = |i: usize| {
-            let r = (l * self.form.row_elements() + i).min(self.kernel_h - 1);
+            let r = (l * self.form.row_elements() + i).min(self.kernel[0] - 1);
             &staged[(top + r * self.rows[0]) * len..][..len]
         };
         let rows = [row(0), row(1), row(2), row(3)];
@@ -159,6 +214,17 @@ impl Packed {
             line[..len / element].copy_from_slice(&whole[..len / element]);
         }
     }
+}
+
+/// Biases of each block of channels, as they are multiplied, of pixels of so many bytes that are computed together.
+pub(super) fn biases(form: Form, conv: &Conv2d, x: &Input, unit: usize) -> Vec<[i32; LANES]> {
+    let channels = x.shape[2];
+    blocks(0..unit, |lane| {
+        let c = lane % channels;
+        let weight = |tap: usize| conv.weights.get(tap, channels, c) - conv.weights.zero_point(c);
+        let taps = conv.window.kernel[0] * conv.window.kernel[1];
+        conv.weights.bias.i32(c).wrapping_add(correction(form, x, (0..taps).map(weight)))
+    })
 }
 
 /// Bytes of a row that are interleaved at once.

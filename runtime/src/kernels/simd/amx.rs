@@ -5,11 +5,8 @@
 //! Rust has no stable intrinsics for tiles, so they are written as assembly. No other code of the process touches them.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, avx512vnni::Avx512Vnni};
+use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, avx512vnni::Avx512Vnni, packing::TILE};
 use core::arch::{asm, x86_64::*};
-
-/// Pixels of a tile, and rows of weights, at most.
-pub(crate) const TILE: usize = 16;
 
 /// Proof that the core has AMX for bytes beside AVX-512 VNNI, and that the system lets this process use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,8 +188,7 @@ fn permitted() -> bool {
 impl Simd for Amx {
     type Lanes = __m512i;
 
-    const FORM: Form = Avx512Vnni::FORM;
-    const MAX_BLOCKS: usize = Avx512Vnni::MAX_BLOCKS;
+    const PACKING: Packing = Packing::Tiles;
     const SUMS: usize = Avx512Vnni::SUMS;
 
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {

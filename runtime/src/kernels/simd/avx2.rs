@@ -2,7 +2,7 @@
 //! `vpmaddubsw` would take bytes, but saturates.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, pair};
+use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, pair};
 use crate::kernels::add::simd::LOW_BITS;
 use core::arch::x86_64::*;
 
@@ -21,8 +21,7 @@ impl Simd for Avx2 {
     /// Lanes 0 to 7, 8 to 15.
     type Lanes = [__m256i; 2];
 
-    const FORM: Form = Form::Words;
-    const MAX_BLOCKS: usize = 1;
+    const PACKING: Packing = Packing::Words;
     const SUMS: usize = 4;
 
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -41,7 +40,7 @@ impl Simd for Avx2 {
         // SAFETY: the core has AVX2.
         unsafe {
             let x = _mm256_set1_epi32(i32::from_le_bytes(x));
-            let weights = load(&weights.0);
+            let weights = load(weights);
             [
                 _mm256_add_epi32(low, _mm256_madd_epi16(x, weights[0])),
                 _mm256_add_epi32(high, _mm256_madd_epi16(x, weights[1])),
@@ -53,7 +52,7 @@ impl Simd for Avx2 {
     fn dot_each(self, [low, high]: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes {
         // SAFETY: the core has AVX2.
         unsafe {
-            let (x, weights) = (load(x), load(&weights.0));
+            let (x, weights) = (load(x), load(weights));
             [
                 _mm256_add_epi32(low, _mm256_madd_epi16(x[0], weights[0])),
                 _mm256_add_epi32(high, _mm256_madd_epi16(x[1], weights[1])),

@@ -2,7 +2,7 @@
 //! 32-bit sum, wrapping.
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, pair};
+use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, pair};
 use crate::kernels::add::simd::LOW_BITS;
 use core::arch::x86_64::*;
 
@@ -25,8 +25,7 @@ impl Avx512Vnni {
 impl Simd for Avx512Vnni {
     type Lanes = __m512i;
 
-    const FORM: Form = Form::Bytes;
-    const MAX_BLOCKS: usize = 4;
+    const PACKING: Packing = Packing::Bytes;
     const SUMS: usize = 24;
 
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -43,13 +42,13 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn dot(self, acc: __m512i, x: [u8; 4], weights: &Row) -> __m512i {
         // SAFETY: the core has AVX-512 and VNNI.
-        unsafe { _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(i32::from_le_bytes(x)), load(&weights.0)) }
+        unsafe { _mm512_dpbusd_epi32(acc, _mm512_set1_epi32(i32::from_le_bytes(x)), load(weights)) }
     }
 
     #[inline(always)]
     fn dot_each(self, acc: __m512i, x: &[u8; 64], weights: &Row) -> __m512i {
         // SAFETY: the core has AVX-512 and VNNI.
-        unsafe { _mm512_dpbusd_epi32(acc, load(x), load(&weights.0)) }
+        unsafe { _mm512_dpbusd_epi32(acc, load(x), load(weights)) }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
 use super::{
-    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, dotprod_four as four,
+    CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, dotprod_four as four,
     neon::{Neon, Sums, load, load_first},
     tile::{self, Runs, Taps},
 };
@@ -29,8 +29,7 @@ fn compiled<K: Kernel>(simd: DotProd, kernel: K) -> K::Output {
 impl Simd for DotProd {
     type Lanes = Sums;
 
-    const FORM: Form = Form::Signed;
-    const MAX_BLOCKS: usize = 1;
+    const PACKING: Packing = Packing::Signed;
     const SUMS: usize = 4;
     const FULL_PAYS: bool = true;
 
@@ -48,7 +47,7 @@ impl Simd for DotProd {
     #[inline(always)]
     fn dot(self, sums: Sums, x: [u8; 4], weights: &Row) -> Sums {
         // SAFETY: the core has dot products.
-        unsafe { dot_lane::<0>(sums, vreinterpretq_u8_s32(vdupq_n_s32(i32::from_le_bytes(x))), load(&weights.0)) }
+        unsafe { dot_lane::<0>(sums, vreinterpretq_u8_s32(vdupq_n_s32(i32::from_le_bytes(x))), load(weights)) }
     }
 
     #[inline(always)]
@@ -75,7 +74,7 @@ impl Simd for DotProd {
     #[inline(always)]
     fn dot_each(self, sums: Sums, x: &[u8; 64], weights: &Row) -> Sums {
         // SAFETY: the core has dot products.
-        unsafe { dot_each(sums, load(x), load(&weights.0)) }
+        unsafe { dot_each(sums, load(x), load(weights)) }
     }
 
     #[inline(always)]
@@ -99,15 +98,21 @@ impl Simd for DotProd {
     }
 
     #[inline(always)]
-    unsafe fn own<const P: usize>(self, x: [*const [u8; 4]; P], taps: &Taps, bias: &[i32; LANES]) -> [Sums; P] {
+    unsafe fn own<const P: usize>(
+        self,
+        x: [*const [u8; 4]; P],
+        taps: &Taps,
+        weights: &[Row],
+        bias: &[i32; LANES],
+    ) -> [Sums; P] {
         // SAFETY: the core has dot products; the caller has seen to the memory.
         unsafe {
             match x.as_array::<4>() {
                 Some(x) => {
-                    let sums = four::own(x.map(|x| x.add(taps.first()).cast()), taps, bias);
+                    let sums = four::own(x.map(|x| x.add(taps.first()).cast()), taps, weights, bias);
                     core::array::from_fn(|p| sums[p])
                 }
-                None => tile::own(self, x, taps, bias),
+                None => tile::own(self, x, taps, weights, bias),
             }
         }
     }
@@ -142,7 +147,7 @@ fn dot_row<const I: u8, const P: usize, const N: usize>(
     weights: &[Row; N],
 ) {
     for (n, row) in weights.iter().enumerate() {
-        let weights = load(&row.0);
+        let weights = load(row);
         for (sums, x) in sums.iter_mut().zip(x) {
             sums[n] = dot_lane::<I>(sums[n], x, weights);
         }

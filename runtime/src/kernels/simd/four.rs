@@ -87,7 +87,7 @@ macro_rules! tap {
 
 /// Leaves in `$sums` those of four pixels from `$x` on, the inputs of their first taps, with the products `$product`.
 macro_rules! own_sums {
-    ($product:literal, $sums:ident, $x:ident, $taps:ident, $bias:ident) => {
+    ($product:literal, $sums:ident, $x:ident, ($taps:ident, $weights:ident), $bias:ident) => {
         four_sums!($sums, $bias, [
             bias!(),
             repeat!(
@@ -102,7 +102,7 @@ macro_rules! own_sums {
         ],
             x0 = inout(reg) $x[0] => _, x1 = inout(reg) $x[1] => _, x2 = inout(reg) $x[2] => _,
             x3 = inout(reg) $x[3] => _, step = out(reg) _, steps = inout(reg) $taps.steps().as_ptr() => _,
-            weights = inout(reg) $taps.rows().as_ptr() => _, taps = inout(reg) $taps.rows().len() => _,
+            weights = inout(reg) $weights.as_ptr() => _, taps = inout(reg) $weights.len() => _,
             out("v16") _, out("v17") _, out("v18") _, out("v19") _,
             out("v20") _, out("v21") _, out("v22") _, out("v23") _,
         )

@@ -5,7 +5,7 @@
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
 use super::{
-    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, dotprod_four, i8mm_four as four,
+    CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, dotprod_four, i8mm_four as four,
     neon::{Neon, Sums, load},
     tile::{Runs, Taps, own},
 };
@@ -31,8 +31,7 @@ fn compiled<K: Kernel>(simd: I8mm, kernel: K) -> K::Output {
 impl Simd for I8mm {
     type Lanes = Sums;
 
-    const FORM: Form = Form::Eights;
-    const MAX_BLOCKS: usize = 1;
+    const PACKING: Packing = Packing::Eights;
     const SUMS: usize = 4;
     const FULL_PAYS: bool = true;
 
@@ -55,7 +54,7 @@ impl Simd for I8mm {
     #[inline(always)]
     fn dot_each(self, sums: Sums, x: &[u8; 64], weights: &Row) -> Sums {
         // SAFETY: the core has dot products of such bytes.
-        unsafe { dot_each(sums, load(x), load(&weights.0)) }
+        unsafe { dot_each(sums, load(x), load(weights)) }
     }
 
     #[inline(always)]
@@ -81,15 +80,21 @@ impl Simd for I8mm {
     }
 
     #[inline(always)]
-    unsafe fn own<const P: usize>(self, x: [*const [u8; 4]; P], taps: &Taps, bias: &[i32; LANES]) -> [Sums; P] {
+    unsafe fn own<const P: usize>(
+        self,
+        x: [*const [u8; 4]; P],
+        taps: &Taps,
+        weights: &[Row],
+        bias: &[i32; LANES],
+    ) -> [Sums; P] {
         // SAFETY: the core has dot products of such bytes; the caller has seen to the memory.
         unsafe {
             match x.as_array::<4>() {
                 Some(x) => {
-                    let sums = four::own(x.map(|x| x.add(taps.first()).cast()), taps, bias);
+                    let sums = four::own(x.map(|x| x.add(taps.first()).cast()), taps, weights, bias);
                     core::array::from_fn(|p| sums[p])
                 }
-                None => own(self, x, taps, bias),
+                None => own(self, x, taps, weights, bias),
             }
         }
     }

@@ -96,14 +96,14 @@ pub(super) fn by_pixel(products: [int32x4_t; 8]) -> [Sums; 2] {
 /// The sums of four pixels, in which each channel has inputs of its own.
 ///
 /// # Safety
-/// 64 bytes of each tap can be read from each `x` on, the first tap's.
+/// 64 bytes of each tap can be read from each `x` on, the first tap's; there is a row of weights for each tap.
 #[inline]
 #[target_feature(enable = "neon,i8mm")]
-pub(super) unsafe fn own(x: [*const u8; 4], taps: &Taps, bias: &[i32; LANES]) -> [Sums; 4] {
+pub(super) unsafe fn own(x: [*const u8; 4], taps: &Taps, weights: &[Row], bias: &[i32; LANES]) -> [Sums; 4] {
     let mut sums = [[vdupq_n_s32(0); 4]; 4];
     // SAFETY: the core has these products, and the caller has seen to the memory; there are as many steps as rows.
     unsafe {
-        own_sums!("usdot", sums, x, taps, bias);
+        own_sums!("usdot", sums, x, (taps, weights), bias);
     }
     sums
 }

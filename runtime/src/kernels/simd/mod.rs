@@ -29,20 +29,21 @@ pub(crate) mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_four;
 pub(crate) mod packed;
+pub(crate) mod packing;
 pub(crate) mod panel;
 pub(crate) mod stage;
 pub(crate) mod tile;
 
 use super::add::simd::{CHUNK, Constants};
+use packing::Packing;
 use tile::{Runs, Taps};
 
 /// Output channels that are worked on together.
 pub(crate) const LANES: usize = 16;
 
-/// Weights of four bytes of input, for [`LANES`] channels, in the order of their [`Form`].
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(crate) struct Row(pub(crate) [u8; 64]);
+/// Weights of four bytes of input, for [`LANES`] channels, in the order of their [`Form`]. Rows that begin at multiples of
+/// 64 are read fastest.
+pub(crate) type Row = [u8; 4 * LANES];
 
 /// How elements of input and weights are given to an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +51,10 @@ pub(crate) enum Form {
     /// Inputs as u8, weights as i8: four to a row, channel by channel.
     Bytes,
     /// The same in pairs of rows: eight to a pair, channel by channel.
-    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "for matrix products of NEON"))]
     Eights,
     /// Inputs as i8, weights as i8 but -128: four to a row, channel by channel.
-    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "x86 has no such product"))]
     Signed,
     /// The same; the first two of each channel, and then the other two.
-    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code, reason = "for NEON"))]
     Pairs,
     /// `x - zx` and `w - zw` as i16: two to a row, channel by channel.
     Words,
@@ -99,27 +97,6 @@ impl Form {
     /// Elements of input in a row.
     pub(crate) const fn row_elements(self) -> usize {
         4 / self.element_bytes()
-    }
-}
-
-/// How weights are packed for an instruction set.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    pub(crate) form: Form,
-    /// Blocks of [`LANES`] channels that a panel has at most.
-    pub(crate) max_blocks: usize,
-    /// Rows of weights that are multiplied at once, at most.
-    pub(crate) max_group: usize,
-}
-
-impl Layout {
-    /// Of this instruction set.
-    pub(crate) fn of<V: Simd>(simd: V) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        let max_group = if simd.matrix().is_some() { amx::TILE } else { 1 };
-        #[cfg(not(target_arch = "x86_64"))]
-        let (max_group, _) = (1, simd);
-        Self { form: V::FORM, max_blocks: V::MAX_BLOCKS, max_group }
     }
 }
 
@@ -172,11 +149,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// [`LANES`] 32-bit integers.
     type Lanes: Copy;
 
+    /// How it wants weights.
+    const PACKING: Packing;
+
     /// How it wants elements.
-    const FORM: Form;
+    const FORM: Form = Self::PACKING.layout().form;
 
     /// Blocks of [`LANES`] channels that a panel has at most: 1 to 4.
-    const MAX_BLOCKS: usize;
+    const MAX_BLOCKS: usize = Self::PACKING.layout().max_blocks;
 
     /// Sums of [`LANES`] channels that the registers hold beside the operands, at least [`Self::MAX_BLOCKS`].
     const SUMS: usize;
@@ -187,6 +167,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Tile registers, if it has them.
     #[cfg(target_arch = "x86_64")]
     fn matrix(self) -> Option<amx::Amx> {
+        None
+    }
+
+    /// NEON, if it is that and nothing more.
+    #[cfg(target_arch = "aarch64")]
+    fn plain_neon(self) -> Option<neon::Neon> {
         None
     }
 
@@ -242,12 +228,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `sums[p][k] = bias[k] + sum x[p][k] * weights[k]`: each channel has its own inputs, those of a tap side by side.
     ///
     /// # Safety
-    /// [`LANES`] elements can be read at each tap's offset behind each `x`.
+    /// [`LANES`] elements can be read at each tap's offset behind each `x`, and there is a row of weights for each tap.
     #[inline(always)]
     #[allow(unsafe_code, reason = "inputs are read without a check for each of them")]
-    unsafe fn own<const P: usize>(self, x: [*const [u8; 4]; P], taps: &Taps, bias: &[i32; LANES]) -> [Self::Lanes; P] {
+    unsafe fn own<const P: usize>(
+        self,
+        x: [*const [u8; 4]; P],
+        taps: &Taps,
+        weights: &[Row],
+        bias: &[i32; LANES],
+    ) -> [Self::Lanes; P] {
         // SAFETY: the caller has seen to it.
-        unsafe { tile::own(self, x, taps, bias) }
+        unsafe { tile::own(self, x, taps, weights, bias) }
     }
 
     /// Whether requantization without a clamp other than the limits of u8 is worth code of its own.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
 use super::{
-    CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd, neon_four as four,
+    CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, neon_four as four,
     tile::{self, Runs},
 };
 use crate::kernels::add::simd::LOW_BITS;
@@ -53,14 +53,18 @@ pub(crate) unsafe fn load_first<const R: usize>(x: *const u8) -> uint8x16_t {
 impl Simd for Neon {
     type Lanes = Sums;
 
-    const FORM: Form = Form::Pairs;
-    const MAX_BLOCKS: usize = 1;
+    const PACKING: Packing = Packing::Pairs;
     const SUMS: usize = 4;
     const FULL_PAYS: bool = true;
 
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn plain_neon(self) -> Option<Self> {
+        Some(self)
     }
 
     #[inline(always)]
@@ -74,7 +78,7 @@ impl Simd for Neon {
         // SAFETY: the core has NEON.
         unsafe {
             let x = vreinterpretq_s16_s32(vdupq_n_s32(i32::from_le_bytes(x)));
-            dot::<0, 1>(sums, x, load(&weights.0).map(|part| vreinterpretq_s8_u8(part)))
+            dot::<0, 1>(sums, x, load(weights).map(|part| vreinterpretq_s8_u8(part)))
         }
     }
 
@@ -111,7 +115,7 @@ impl Simd for Neon {
         for (lane, value) in values.iter_mut().enumerate() {
             for i in 0..4 {
                 // `Form::Pairs`.
-                let (x, weight) = (x[4 * lane + i] as i8, weights.0[i / 2 * 32 + 2 * lane + i % 2] as i8);
+                let (x, weight) = (x[4 * lane + i] as i8, weights[i / 2 * 32 + 2 * lane + i % 2] as i8);
                 *value = value.wrapping_add(i32::from(x) * i32::from(weight));
             }
         }
@@ -167,7 +171,7 @@ fn dot_row<const I: i32, const J: i32, const P: usize, const N: usize>(
     weights: &[Row; N],
 ) {
     for (n, row) in weights.iter().enumerate() {
-        let weights = load(&row.0).map(|part| vreinterpretq_s8_u8(part));
+        let weights = load(row).map(|part| vreinterpretq_s8_u8(part));
         for (sums, x) in sums.iter_mut().zip(x) {
             sums[n] = dot::<I, J>(sums[n], x, weights);
         }

@@ -1,7 +1,7 @@
 //! No instruction set in particular: arrays of 16, which compilers turn into the vectors that every core of a target has (SSE2,
 //! NEON). Runs anywhere, on weights packed as words.
 
-use super::{CHUNK, Constants, Ends, Form, Kernel, LANES, Row, Simd};
+use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd};
 use crate::{
     arith::{Requantize, Requantizer},
     kernels::add::simd::LOW_BITS,
@@ -20,8 +20,7 @@ fn word(bytes: &[u8], i: usize) -> i32 {
 impl Simd for Packed {
     type Lanes = [i32; LANES];
 
-    const FORM: Form = Form::Words;
-    const MAX_BLOCKS: usize = 1;
+    const PACKING: Packing = Packing::Words;
     const SUMS: usize = 2;
 
     fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -37,7 +36,7 @@ impl Simd for Packed {
     fn dot(self, mut acc: Self::Lanes, x: [u8; 4], weights: &Row) -> Self::Lanes {
         let (first, second) = (word(&x, 0), word(&x, 1));
         for (lane, acc) in acc.iter_mut().enumerate() {
-            let products = first * word(&weights.0, 2 * lane) + second * word(&weights.0, 2 * lane + 1);
+            let products = first * word(weights, 2 * lane) + second * word(weights, 2 * lane + 1);
             *acc = acc.wrapping_add(products);
         }
         acc
@@ -46,7 +45,7 @@ impl Simd for Packed {
     #[inline(always)]
     fn dot_each(self, mut acc: Self::Lanes, x: &[u8; 64], weights: &Row) -> Self::Lanes {
         for (lane, acc) in acc.iter_mut().enumerate() {
-            let product = |i: usize| word(x, 2 * lane + i) * word(&weights.0, 2 * lane + i);
+            let product = |i: usize| word(x, 2 * lane + i) * word(weights, 2 * lane + i);
             *acc = acc.wrapping_add(product(0) + product(1));
         }
         acc

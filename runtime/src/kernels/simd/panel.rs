@@ -1,5 +1,6 @@
-//! Weights packed for the micro-kernel, once, when a network is prepared. Enters: the weights of an image, 8, 4 or 2 bits,
-//! with any zero points. Leaves: rows in the order in which they are multiplied, and biases to which they are added.
+//! Weights packed for the micro-kernel, once, when an image is written for a target or a network is prepared. Enters: the weights of an
+//! image, 8, 4 or 2 bits, with any zero points. Leaves: rows in the order in which they are multiplied, and biases to which they are
+//! added; and, where rows lie already packed, what is computed with them.
 //!
 //! Instructions that multiply bytes take `w - zw` as i8, which holds it in all but a few places when weights are
 //! asymmetric. What is left over there, `w - zw - clamp(w - zw, -128, 127)`, goes into rows of its own behind the others,
@@ -7,11 +8,13 @@
 
 use super::{
     Form, LANES, Row, Simd,
-    tile::{Runs, Shared, Target, tiles},
+    packing::{Sink, Source, Spoiled},
+    tile::{GROUPS, Runs, Shared, Target, tiles},
 };
 #[cfg(target_arch = "x86_64")]
 use super::{
-    amx::{Product, TILE, Tiles},
+    amx::{Product, Tiles},
+    packing::TILE,
     tile::{Rest, finish},
 };
 use crate::{
@@ -39,8 +42,8 @@ pub(crate) struct Panel {
     /// Output channels.
     channels: Range<usize>,
     runs: Runs,
-    /// Row after row, the blocks of a row side by side.
-    rows: Vec<Row>,
+    /// Of the packed rows: row after row, the blocks of a row side by side.
+    rows: Range<usize>,
     /// The rows once more, as tile registers take them.
     #[cfg(target_arch = "x86_64")]
     groups: Groups,
@@ -118,7 +121,7 @@ pub(crate) fn layers_of_taps(form: Form, weights: &Weights, taps: usize, channel
     layers(form, places.map(|(tap, c)| (weights.get(tap, channels, c) - weights.zero_point(c)) as i16).collect())
 }
 
-/// A row of the weights that each lane has; those of [`Form::Eights`] are not paired yet ([`Runs`]).
+/// A row of the weights that each lane has; those of [`Form::Eights`] are not paired yet ([`pair_up`]).
 pub(crate) fn pack(form: Form, weights: impl Fn(usize) -> [u8; 4]) -> Row {
     let mut row = [0; 64];
     if form == Form::Pairs {
@@ -131,10 +134,24 @@ pub(crate) fn pack(form: Form, weights: impl Fn(usize) -> [u8; 4]) -> Row {
     } else {
         row.as_chunks_mut().0.iter_mut().enumerate().for_each(|(lane, bytes)| *bytes = weights(lane));
     }
-    Row(row)
+    row
 }
 
-/// Where the inputs of each row begin, and the rows of a layer, `width` blocks each; `sparse`: but for those of nothing but 0.
+/// Where the inputs of each row begin, of a layer in which none is left out: each piece takes a multiple of `group` rows, and
+/// what is read behind its end is multiplied with 0.
+pub(crate) fn offsets((form, group): (Form, usize), pieces: &[Piece]) -> Vec<usize> {
+    let of_piece = |piece: &Piece| {
+        let offset = piece.offset;
+        (0..rows_of((form, group), piece)).map(move |row| offset + 4 * row)
+    };
+    pieces.iter().flat_map(of_piece).collect()
+}
+
+fn rows_of((form, group): (Form, usize), piece: &Piece) -> usize {
+    piece.len.div_ceil(form.row_elements()).next_multiple_of(group)
+}
+
+/// The rows of a layer, `width` blocks each, and which of its [`offsets`] they belong to; `sparse`: but for those of nothing but 0.
 fn pack_layer(
     (form, group): (Form, usize),
     (layer, row_len): (&[u8], usize),
@@ -143,7 +160,7 @@ fn pack_layer(
     sparse: bool,
 ) -> (Vec<usize>, Vec<Row>) {
     let element = form.element_bytes();
-    let (mut offsets, mut rows) = (Vec::new(), Vec::new());
+    let (mut places, mut rows, mut place) = (Vec::new(), Vec::new(), 0);
     for piece in pieces {
         let mut lanes: Vec<&[u8]> = layer
             .chunks_exact(row_len * element)
@@ -155,53 +172,138 @@ fn pack_layer(
             [a, b, c, d, ..] => [*a, *b, *c, *d],
             few => core::array::from_fn(|i| few.get(i).copied().unwrap_or(0)),
         };
-        let count = piece.len.div_ceil(form.row_elements()).next_multiple_of(group);
-        for unit in (0..count).step_by(form.unit()) {
+        for unit in (0..rows_of((form, group), piece)).step_by(form.unit()) {
             let start = rows.len();
             for row in unit..unit + form.unit() {
-                offsets.push(piece.offset + 4 * row);
+                places.push(place);
+                place += 1;
                 rows.extend(blocks.iter().map(|lanes| pack(form, |lane| four(lanes[lane], 4 * row))));
             }
-            if sparse && rows[start..].iter().all(|row: &Row| row.0 == [0; 64]) {
+            if sparse && rows[start..].iter().all(|row: &Row| *row == [0; 64]) {
                 rows.truncate(start);
-                offsets.truncate(start / width);
+                places.truncate(start / width);
             }
         }
     }
-    (offsets, rows)
+    (places, rows)
+}
+
+/// Whether any inputs of a byte keep the products of two rows of [`Form::Pairs`] within 16 bits, in which those lie above each other
+/// that are 32 bytes apart: 255 times 128 is less than `2^15`.
+fn is_chain(rows: &[&Row; 2]) -> bool {
+    (0..32).all(|i| {
+        let weights = rows.iter().flat_map(move |row| [row[i], row[i + 32]]);
+        weights.map(|w| u32::from((w as i8).unsigned_abs())).sum::<u32>() <= 255
+    })
+}
+
+/// Two rows, of some blocks each, as pairs: the eight weights of a channel side by side.
+fn pair_up(rows: &mut [Row]) {
+    let (first, second) = rows.split_at_mut(rows.len() / 2);
+    for (first, second) in first.iter_mut().zip(second) {
+        let [a, b] = [*first, *second];
+        let fours = a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0);
+        let paired = first.as_chunks_mut::<8>().0.iter_mut().chain(second.as_chunks_mut().0);
+        for (pair, (a, b)) in paired.zip(fours) {
+            pair[..4].copy_from_slice(a);
+            pair[4..].copy_from_slice(b);
+        }
+    }
+}
+
+/// Puts rows, of `width` blocks each and in groups of their kinds, into `sink`: how many groups of each kind, where each begins, and
+/// the rows in that order.
+fn group_up(form: Form, offsets: &[usize], (places, mut rows): (&[usize], &[Row]), width: usize, sink: &mut Sink) {
+    let mut grouped: [(Vec<usize>, Vec<Row>); 4] = Default::default();
+    for run in places.chunk_by(|&a, &b| offsets[b] == offsets[a] + 4) {
+        let mut run = run;
+        while !run.is_empty() {
+            let count = GROUPS.into_iter().find(|&count| count <= run.len()).unwrap_or(1);
+            let group;
+            (group, rows) = rows.split_at(count * width);
+            debug_assert!(count.is_multiple_of(form.unit()));
+            let pairs = |block: usize| group[block..].iter().step_by(width).collect::<Vec<_>>();
+            let chained = form.has_chains()
+                && count == 4
+                && (0..width).all(|block| pairs(block).as_chunks().0.iter().all(is_chain));
+            let kind = if chained { 0 } else { GROUPS.iter().rposition(|&rows| rows == count).unwrap_or(1) };
+            let (places, rows) = &mut grouped[kind];
+            places.push(run[0]);
+            let at = rows.len();
+            rows.extend_from_slice(group);
+            if form == Form::Eights {
+                rows[at..].chunks_exact_mut(2 * width).for_each(pair_up);
+            }
+            run = &run[count..];
+        }
+    }
+    sink.numbers(grouped.iter().map(|(places, _)| places.len()));
+    for (places, rows) in grouped {
+        sink.numbers(places);
+        sink.rows.extend(rows);
+    }
+}
+
+/// Packs the weights of `channels` for the inputs `pieces` of a pixel of `x`, whose rows begin at `offsets`; `row_len` weights make
+/// a row of the image.
+pub(crate) fn pack_panel(
+    (form, group): (Form, usize),
+    x: &Input,
+    (weights, row_len): (&Weights, usize),
+    channels: Range<usize>,
+    (pieces, offsets): (&[Piece], &[usize]),
+    sink: &mut Sink,
+) {
+    let width = channels.len().div_ceil(LANES);
+    let differences = differences(weights, channels.clone(), row_len);
+    let bias = blocks(channels.clone(), |k| {
+        let weights_of = differences[(k - channels.start) * row_len..][..row_len].iter();
+        weights.bias.i32(k).wrapping_add(correction(form, x, weights_of.map(|&weight| weight.into())))
+    });
+    let layers = layers(form, differences);
+    let pack = |i: usize| pack_layer((form, group), (&layers[i], row_len), width, pieces, i > 0);
+    let (mut places, mut rows) = pack(0);
+    for (more_places, more_rows) in (1..layers.len()).map(pack) {
+        places.extend(more_places);
+        rows.extend(more_rows);
+    }
+    if form.in_groups() {
+        group_up(form, offsets, (&places, &rows), width, sink);
+    } else {
+        // The first layer is all there.
+        sink.numbers([places.len() - offsets.len()]);
+        sink.numbers(places[offsets.len()..].iter().copied());
+        sink.rows.extend(rows);
+    }
+    sink.biases(&bias);
 }
 
 impl Panel {
-    /// Packs the weights of `channels` for the inputs `pieces` of a pixel of `x`; `row_len` weights make a row of the image.
-    /// Each piece takes a multiple of `group` rows: what is read behind its end is multiplied with 0.
-    pub(crate) fn new(
-        form: Form,
-        group: usize,
-        x: &Input,
-        (weights, row_len): (&Weights, usize),
+    /// Reads what [`pack_panel`] has packed: the same form and group, channels and [`offsets`].
+    pub(crate) fn read(
+        (form, group): (Form, usize),
+        weights: &Weights,
         channels: Range<usize>,
-        pieces: &[Piece],
-    ) -> Self {
+        offsets: &[usize],
+        source: &mut Source,
+    ) -> Result<Self, Spoiled> {
         let width = channels.len().div_ceil(LANES);
-        let differences = differences(weights, channels.clone(), row_len);
-        let bias = blocks(channels.clone(), |k| {
-            let weights_of = differences[(k - channels.start) * row_len..][..row_len].iter();
-            weights.bias.i32(k).wrapping_add(correction(form, x, weights_of.map(|&weight| weight.into())))
-        });
-        let layers: Vec<(Vec<usize>, Vec<Row>)> = layers(form, differences)
-            .iter()
-            .enumerate()
-            .map(|(i, layer)| pack_layer((form, group), (layer, row_len), width, pieces, i > 0))
-            .collect();
-        #[cfg(target_arch = "x86_64")]
-        let groups = Groups {
-            offsets: layers[0].0.iter().step_by(group).copied().collect(),
-            rest: layers[1..].iter().flat_map(|(offsets, _)| offsets).copied().collect(),
+        let (runs, _extra) = if form.in_groups() {
+            (read_groups(form, offsets, source)?, Vec::new())
+        } else {
+            let count = source.count()?;
+            let places = source.numbers(count, offsets.len())?;
+            let extra = places.map(|place| place.map(|place| offsets[place])).collect::<Result<Vec<_>, _>>()?;
+            (Runs::of_rows(&[offsets, &extra].concat()), extra)
         };
-        let (offsets, rows): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
-        let (runs, rows) = Runs::arrange(form, &offsets.concat(), rows.concat(), width);
+        #[cfg(target_arch = "x86_64")]
+        let groups = Groups { offsets: offsets.iter().step_by(group).copied().collect(), rest: _extra };
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = group;
+        let rows = source.rows(runs.rows() * width)?;
+        let bias = source.biases(width)?;
         let multipliers = blocks(channels.clone(), |k| weights.multipliers.f32(k));
-        Self {
+        Ok(Self {
             channels,
             runs,
             rows,
@@ -209,7 +311,7 @@ impl Panel {
             groups,
             bias,
             multipliers,
-        }
+        })
     }
 
     /// Blocks of channels, `1 ..= MAX_BLOCKS`.
@@ -218,42 +320,35 @@ impl Panel {
     }
 
     /// Computes `pixels` output pixels, of which the first starts at the start of `x` and the others `step` bytes apart,
-    /// and writes this panel's channels of each into `y`.
+    /// and writes this panel's channels of each into `y`. `rows` are the packed rows, those of other panels among them.
     #[inline(always)]
-    pub(crate) fn run<V: Simd>(&self, simd: V, x: &[u8], step: usize, pixels: usize, y: &mut Pixels) {
+    pub(crate) fn run<V: Simd>(&self, simd: V, rows: &[Row], inputs: Inputs, y: &mut Pixels) {
         match self.width() {
-            1 => self.blocks::<V, 1>(simd, x, step, pixels, y),
-            2 => self.blocks::<V, 2>(simd, x, step, pixels, y),
-            3 => self.blocks::<V, 3>(simd, x, step, pixels, y),
-            _ => self.blocks::<V, 4>(simd, x, step, pixels, y),
+            1 => self.blocks::<V, 1>(simd, rows, inputs, y),
+            2 => self.blocks::<V, 2>(simd, rows, inputs, y),
+            3 => self.blocks::<V, 3>(simd, rows, inputs, y),
+            _ => self.blocks::<V, 4>(simd, rows, inputs, y),
         }
     }
 
     #[inline(always)]
-    fn blocks<V: Simd, const N: usize>(&self, simd: V, x: &[u8], step: usize, pixels: usize, y: &mut Pixels) {
-        match pixels.min(V::SUMS / N) {
+    fn blocks<V: Simd, const N: usize>(&self, simd: V, rows: &[Row], inputs: Inputs, y: &mut Pixels) {
+        match inputs.2.min(V::SUMS / N) {
             0 => {}
-            1 => self.tiles::<V, 1, N>(simd, x, step, pixels, y),
-            2 | 3 => self.tiles::<V, 2, N>(simd, x, step, pixels, y),
-            4..8 => self.tiles::<V, 4, N>(simd, x, step, pixels, y),
-            _ => self.tiles::<V, 8, N>(simd, x, step, pixels, y),
+            1 => self.tiles::<V, 1, N>(simd, rows, inputs, y),
+            2 | 3 => self.tiles::<V, 2, N>(simd, rows, inputs, y),
+            4..8 => self.tiles::<V, 4, N>(simd, rows, inputs, y),
+            _ => self.tiles::<V, 8, N>(simd, rows, inputs, y),
         }
     }
 
     /// In tiles of `P` pixels; there are at least as many.
     #[inline(always)]
-    fn tiles<V: Simd, const P: usize, const N: usize>(
-        &self,
-        simd: V,
-        x: &[u8],
-        step: usize,
-        pixels: usize,
-        y: &mut Pixels,
-    ) {
+    fn tiles<V: Simd, const P: usize, const N: usize>(&self, simd: V, rows: &[Row], inputs: Inputs, y: &mut Pixels) {
         let (Some(bias), Some(multipliers)) = (self.bias.first_chunk(), self.multipliers.first_chunk::<N>()) else {
             unreachable!("a panel of {} blocks, not {N}", self.width());
         };
-        let products = Shared::new((x, step, pixels), &self.runs, self.rows.as_chunks().0, bias);
+        let products = Shared::new(inputs, &self.runs, rows[self.rows.clone()].as_chunks().0, bias);
         let target = Target {
             y: &mut y.bytes[self.channels.start..],
             step: y.channels,
@@ -264,19 +359,19 @@ impl Panel {
     }
 
     /// Computes `rows` rows of `pixels` output pixels with tile registers, which are set up for at most so many pixels and for
-    /// this panel's groups of rows. `step`: bytes of input between two rows, two pixels.
+    /// this panel's groups of rows. `weights` are the packed rows. Of the inputs: bytes between two rows, two pixels.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn run_tiled<V: Simd>(
         &self,
         simd: V,
         tiles: &Tiles,
-        x: &[u8],
-        step: [usize; 2],
-        [rows, pixels]: [usize; 2],
+        weights: &[Row],
+        (x, step, [rows, pixels]): (&[u8], [usize; 2], [usize; 2]),
         y: &mut Pixels,
     ) {
-        let (offsets, weights, bias, width) = (&self.groups.offsets, &self.rows, &self.bias, self.width());
+        let weights = &weights[self.rows.clone()];
+        let (offsets, bias, width) = (&self.groups.offsets, &self.bias, self.width());
         let at_once = tiles.pixels();
         let mut sums = [[[[0; LANES]; TILE]; 2]; DELAY];
         let mut pending: [Option<Job>; DELAY] = [None; DELAY];
@@ -289,7 +384,7 @@ impl Panel {
         });
         for (slot, job) in (0..DELAY).cycle().zip(jobs.map(Some).chain([None; DELAY])) {
             if let Some(job) = pending[slot].take() {
-                self.finish(simd, job, x, step[1], &sums[slot], at_once, y);
+                self.finish(simd, job, weights, (x, step[1], at_once), &sums[slot], y);
             }
             if let Some(Job { x: start, block, .. }) = job {
                 let factors = Product { x: &x[start..], step: step[1], offsets, weights, width, block, bias };
@@ -302,19 +397,17 @@ impl Panel {
     /// Adds what is in no group of rows, and stores.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "one half of one loop")]
     fn finish<V: Simd>(
         &self,
         simd: V,
         job: Job,
-        x: &[u8],
-        step: usize,
+        weights: &[Row],
+        (x, step, pixels): Inputs,
         sums: &[[[i32; LANES]; TILE]; 2],
-        pixels: usize,
         y: &mut Pixels,
     ) {
         let width = self.width();
-        let rest_rows = &self.rows[self.rows.len() - self.groups.rest.len() * width..];
+        let rest_rows = &weights[weights.len() - self.groups.rest.len() * width..];
         for (n, sums) in (job.block..width).zip(sums) {
             let first = self.channels.start + n * LANES;
             let rest = Rest {
@@ -334,6 +427,37 @@ impl Panel {
         }
     }
 }
+
+/// The groups of rows that [`group_up`] has put.
+fn read_groups(form: Form, offsets: &[usize], source: &mut Source) -> Result<Runs, Spoiled> {
+    let end = offsets.iter().max().map_or(0, |last| last + 4);
+    let mut counts = [0; 4];
+    for (count, rows) in counts.iter_mut().zip(GROUPS) {
+        *count = source.count()?;
+        // Where products take pairs of rows none stands alone.
+        if *count > 0 && !rows.is_multiple_of(form.unit()) {
+            return Err(Spoiled::Number { found: *count, end: 1 });
+        }
+    }
+    if counts[0] > 0 && !form.has_chains() {
+        return Err(Spoiled::Number { found: counts[0], end: 1 });
+    }
+    let mut begins = Vec::with_capacity(counts.iter().sum());
+    for (count, rows) in counts.into_iter().zip(GROUPS) {
+        for place in source.numbers(count, offsets.len())? {
+            let place = place?;
+            // The inputs of a group lie side by side, and none of them behind the last one of all.
+            if offsets[place] + 4 * rows > end {
+                return Err(Spoiled::Number { found: place, end: place });
+            }
+            begins.push(offsets[place]);
+        }
+    }
+    Ok(Runs::of_groups(counts, begins))
+}
+
+/// From the first pixel on; bytes between two pixels; how many.
+type Inputs<'a> = (&'a [u8], usize, usize);
 
 /// Products that are begun before the first of them is finished; more made no difference.
 #[cfg(target_arch = "x86_64")]

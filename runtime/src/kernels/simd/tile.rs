@@ -2,7 +2,7 @@
 //! blocks of channels. Leaves: all their sums, which stay in registers while the inputs are walked once; and stored bytes.
 #![allow(unsafe_code, reason = "inputs are read and outputs written without a check for each of them")]
 
-use super::{Ends, Form, LANES, Row, Simd};
+use super::{Ends, LANES, Row, Simd};
 
 /// A piece of a pixel's inputs: `rows` times four bytes, from `offset` behind the pixel's first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,78 +26,32 @@ pub(crate) struct Runs {
 }
 
 /// Rows of a group of each kind.
-const GROUPS: [usize; 4] = [4, 4, 2, 1];
-
-/// Whether any inputs of a byte keep the products of two rows of [`Form::Pairs`] within 16 bits, in which those lie above each other
-/// that are 32 bytes apart: 255 times 128 is less than `2^15`.
-fn is_chain(rows: &[&Row; 2]) -> bool {
-    (0..32).all(|i| {
-        let weights = rows.iter().flat_map(move |row| [row.0[i], row.0[i + 32]]);
-        weights.map(|w| u32::from((w as i8).unsigned_abs())).sum::<u32>() <= 255
-    })
-}
-
-/// Two rows, of some blocks each, as pairs: the eight weights of a channel side by side.
-fn pair_up(rows: &mut [Row]) {
-    let (first, second) = rows.split_at_mut(rows.len() / 2);
-    for (first, second) in first.iter_mut().zip(second) {
-        let [a, b] = [first.0, second.0];
-        let fours = a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0);
-        let paired = first.0.as_chunks_mut::<8>().0.iter_mut().chain(second.0.as_chunks_mut().0);
-        for (pair, (a, b)) in paired.zip(fours) {
-            pair[..4].copy_from_slice(a);
-            pair[4..].copy_from_slice(b);
-        }
-    }
-}
+pub(crate) const GROUPS: [usize; 4] = [4, 4, 2, 1];
 
 impl Runs {
-    /// Puts `rows`, of `width` blocks each, in the order in which they are multiplied; `offsets` say where their inputs begin.
-    pub(crate) fn arrange(form: Form, offsets: &[usize], rows: Vec<Row>, width: usize) -> (Self, Vec<Row>) {
-        let mut all = Self { rows: offsets.len(), ..Self::default() };
+    /// One row after the other, with inputs at `offsets`.
+    pub(crate) fn of_rows(offsets: &[usize]) -> Self {
+        let mut all =
+            Self { rows: offsets.len(), reach: reach(offsets.iter().map(|&offset| (offset, 1))), ..Self::default() };
         for &offset in offsets {
             match all.runs.last_mut() {
                 Some(last) if last.offset + 4 * last.rows == offset => last.rows += 1,
                 _ => all.runs.push(Run { offset, rows: 1 }),
             }
-            all.reach = all.reach.max(offset + 4);
         }
-        if !form.in_groups() {
-            return (all, rows);
-        }
-        let mut grouped: [(Vec<usize>, Vec<Row>); 4] = Default::default();
-        let mut rows = rows.as_slice();
-        for run in std::mem::take(&mut all.runs) {
-            let (mut offset, mut left) = (run.offset, run.rows);
-            while left > 0 {
-                let count = if left >= 4 {
-                    4
-                } else if left >= 2 {
-                    2
-                } else {
-                    1
-                };
-                let group;
-                (group, rows) = rows.split_at(count * width);
-                debug_assert!(count.is_multiple_of(form.unit()));
-                let pairs = |block: usize| group[block..].iter().step_by(width).collect::<Vec<_>>();
-                let chained = form.has_chains()
-                    && count == 4
-                    && (0..width).all(|block| pairs(block).as_chunks().0.iter().all(is_chain));
-                let kind = if chained { 0 } else { GROUPS.iter().rposition(|&rows| rows == count).unwrap_or(1) };
-                grouped[kind].0.push(offset);
-                let at = grouped[kind].1.len();
-                grouped[kind].1.extend_from_slice(group);
-                if form == Form::Eights {
-                    grouped[kind].1[at..].chunks_exact_mut(2 * width).for_each(pair_up);
-                }
-                (offset, left) = (offset + 4 * count, left - count);
-            }
-        }
-        all.counts = grouped.each_ref().map(|(offsets, _)| offsets.len());
-        let (offsets, rows): (Vec<_>, Vec<_>) = grouped.into_iter().unzip();
-        all.offsets = offsets.concat();
-        (all, rows.concat())
+        all
+    }
+
+    /// Groups of rows, `counts` of each kind, with inputs from `offsets` on.
+    ///
+    /// # Panics
+    /// When there are not as many offsets as groups.
+    pub(crate) fn of_groups(counts: [usize; 4], offsets: Vec<usize>) -> Self {
+        assert_eq!(counts.iter().sum::<usize>(), offsets.len());
+        let rows = counts.iter().zip(GROUPS).map(|(count, rows)| count * rows).sum();
+        let kinds = counts.iter().zip(GROUPS).flat_map(|(&count, rows)| std::iter::repeat_n(rows, count));
+        let reach = reach(offsets.iter().copied().zip(kinds));
+        Self { runs: Vec::new(), offsets, counts, reach, rows }
     }
 
     /// Where groups of rows begin, kind after kind.
@@ -111,6 +65,16 @@ impl Runs {
     pub(crate) const fn counts(&self) -> [usize; 4] {
         self.counts
     }
+
+    /// Rows of weights, of some blocks each.
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// End of the inputs of some rows each.
+fn reach(groups: impl Iterator<Item = (usize, usize)>) -> usize {
+    groups.map(|(offset, rows)| offset + 4 * rows).max().unwrap_or_default()
 }
 
 /// A row of output pixels, each of `N` blocks of channels.
@@ -232,11 +196,10 @@ unsafe fn each_group<V: Simd, const R: usize, const P: usize, const N: usize>(
     weights
 }
 
-/// What a block of channels of its own inputs is multiplied with: at least one tap.
+/// Where a block of channels reads its own inputs: at least one tap.
 #[derive(Clone, Debug)]
 pub(crate) struct Taps {
-    rows: Vec<Row>,
-    /// Where behind a pixel's first element the inputs of each row start.
+    /// Where behind a pixel's first element the inputs of each row of weights start.
     offsets: Vec<usize>,
     /// Bytes from the inputs of a row to those of the next, wrapping; none from the last one on.
     #[cfg(target_arch = "aarch64")]
@@ -247,10 +210,8 @@ pub(crate) struct Taps {
 
 impl Taps {
     /// Where behind a pixel's first element the inputs of each row of weights start.
-    pub(crate) fn new(taps: Vec<(usize, Row)>) -> Self {
-        let (offsets, rows): (Vec<_>, Vec<_>) = taps.into_iter().unzip();
+    pub(crate) fn new(offsets: Vec<usize>) -> Self {
         Self {
-            rows,
             #[cfg(target_arch = "aarch64")]
             steps: {
                 let steps = offsets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]).wrapping_mul(4));
@@ -259,12 +220,6 @@ impl Taps {
             last: offsets.iter().copied().max().unwrap_or_default(),
             offsets,
         }
-    }
-
-    /// The weights.
-    #[cfg(target_arch = "aarch64")]
-    pub(crate) fn rows(&self) -> &[Row] {
-        &self.rows
     }
 
     /// Where behind a pixel's first element the inputs of the first row start.
@@ -286,6 +241,7 @@ pub(crate) struct Own<'a> {
     step: usize,
     pixels: usize,
     taps: &'a Taps,
+    weights: &'a [Row],
     bias: &'a [i32; LANES],
 }
 
@@ -293,15 +249,17 @@ impl<'a> Own<'a> {
     /// Of `pixels` pixels, the first at the start of `x` and the others `step` elements apart.
     ///
     /// # Panics
-    /// When `x` is too short for the taps.
+    /// When `x` is too short for the taps, or there are not as many rows of weights.
     #[inline(always)]
     pub(crate) fn new(
         (x, step, pixels): (&'a [[u8; 4]], usize, usize),
-        taps: &'a Taps,
+        (taps, weights): (&'a Taps, &'a [Row]),
         bias: &'a [i32; LANES],
     ) -> Self {
-        assert!(pixels > 0 && (pixels - 1) * step + taps.last + LANES <= x.len());
-        Self { x, step, pixels, taps, bias }
+        assert!(
+            pixels > 0 && (pixels - 1) * step + taps.last + LANES <= x.len() && weights.len() == taps.offsets.len()
+        );
+        Self { x, step, pixels, taps, weights, bias }
     }
 }
 
@@ -315,11 +273,12 @@ impl<V: Simd> Products<V, 1> for Own<'_> {
     #[inline(always)]
     unsafe fn sums<const P: usize>(&self, simd: V, start: usize) -> [[V::Lanes; 1]; P] {
         debug_assert!(start + P <= self.pixels);
-        // SAFETY: 16 elements of four bytes were found to be there behind the greatest offset of the last pixel.
+        // SAFETY: 16 elements of four bytes were found to be there behind the greatest offset of the last pixel, and a row of
+        // weights for each offset.
         unsafe {
             let first = self.x.as_ptr().add(start * self.step);
             let x = core::array::from_fn(|p| first.add(p * self.step));
-            simd.own::<P>(x, self.taps, self.bias).map(|sums| [sums])
+            simd.own::<P>(x, self.taps, self.weights, self.bias).map(|sums| [sums])
         }
     }
 }
@@ -333,10 +292,11 @@ pub(crate) unsafe fn own<V: Simd, const P: usize>(
     simd: V,
     x: [*const [u8; 4]; P],
     taps: &Taps,
+    weights: &[Row],
     bias: &[i32; LANES],
 ) -> [V::Lanes; P] {
     let mut sums = [simd.load(bias); P];
-    for (offset, row) in taps.offsets.iter().zip(&taps.rows) {
+    for (offset, row) in taps.offsets.iter().zip(weights) {
         for (sum, x) in sums.iter_mut().zip(x) {
             // SAFETY: the caller has seen to it.
             let x = unsafe { &*x.add(*offset).cast::<[u8; 64]>() };
