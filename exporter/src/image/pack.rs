@@ -30,10 +30,10 @@ pub(super) fn stored_bits(bits: u8) -> u8 {
     }
 }
 
-/// Bytes of rows that each start on a byte, `bits` (2, 4 or 8) an integer, the first in the low bits.
-pub(super) fn bytes(rows: &[Vec<i16>], bits: u8) -> Vec<u8> {
+/// Bytes of rows that each start on a byte, `bits` (2, 4 or 8) an integer, `lift` above what is given, the first in the low bits.
+pub(super) fn bytes(rows: &[Vec<i16>], bits: u8, lift: i16) -> Vec<u8> {
     let mask = (1u16 << bits) - 1;
-    let pack = |part: &[i16]| part.iter().rev().fold(0u16, |byte, &q| byte << bits | (q as u16 & mask)) as u8;
+    let pack = |part: &[i16]| part.iter().rev().fold(0u16, |byte, &q| byte << bits | ((q + lift) as u16 & mask)) as u8;
     rows.iter().flat_map(|row| row.chunks(8 / usize::from(bits)).map(pack)).collect()
 }
 
@@ -43,9 +43,10 @@ mod tests {
 
     #[test]
     fn low_bits_hold_the_first_and_rows_start_on_a_byte() {
-        assert_eq!(bytes(&[vec![1, -2, 3], vec![4]], 4), [0xe1, 0x03, 0x04]);
-        assert_eq!(bytes(&[vec![0, 1, 2, 3, 1]], 2), [0b1110_0100, 0b01]);
-        assert_eq!(bytes(&[vec![-1, 200]], 8), [255, 200]);
+        assert_eq!(bytes(&[vec![1, -2, 3], vec![4]], 4, 0), [0xe1, 0x03, 0x04]);
+        assert_eq!(bytes(&[vec![0, 1, 2, 3, 1]], 2, 0), [0b1110_0100, 0b01]);
+        assert_eq!(bytes(&[vec![-8, 7, 0]], 4, 8), [0xf0, 0x08]);
+        assert_eq!(bytes(&[vec![-1, 200]], 8, 0), [255, 200]);
     }
 
     #[test]

@@ -280,11 +280,14 @@ impl<'n> Writer<'n> {
             _ => encoding.zero_point.clone(),
         };
         let bits = pack::stored_bits(encoding.bits);
+        // Those of 4 and 2 bits without a sign, the zero point moved by as much: a Cortex-M4 multiplies such ones, and would flip
+        // the sign in every word. Integers less zero points are the same.
+        let lift = if encoding.signed && bits < 8 { 1 << (bits - 1) } else { 0 };
         Ok(WeightsRepr {
             bits,
-            signed: encoding.signed,
-            data: self.data(&pack::bytes(rows, bits))?,
-            zero_points: self.words(zero_points.into_iter().map(i32::to_le_bytes))?,
+            signed: encoding.signed && lift == 0,
+            data: self.data(&pack::bytes(rows, bits, lift))?,
+            zero_points: self.words(zero_points.into_iter().map(|z| (z + i32::from(lift)).to_le_bytes()))?,
             bias: self.words(integers.bias.iter().map(|b| b.to_le_bytes()))?,
             multipliers: self.words(multipliers.into_iter().map(f32::to_le_bytes))?,
         })

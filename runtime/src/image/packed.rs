@@ -70,7 +70,7 @@ pub(super) fn each(file: &[u8]) -> impl Iterator<Item = Result<PackedWeights<'_>
     let records = rest.len().saturating_sub((footer.count as usize).saturating_mul(PackedRepr::BYTES));
     let mut begin = (footer.portable as usize).next_multiple_of(ROW);
     let mut least = 1;
-    let each = rest[records..].as_chunks().0.iter().enumerate().map(move |(i, record)| {
+    rest[records..].as_chunks().0.iter().enumerate().map(move |(i, record)| {
         let place = Place::Packed(i as u32);
         let record = PackedRepr::parse(record);
         require(place, Fault::Packing, record.tag, least..=u32::MAX.into())?;
@@ -90,8 +90,7 @@ pub(super) fn each(file: &[u8]) -> impl Iterator<Item = Result<PackedWeights<'_>
         };
         begin = end;
         Ok(weights)
-    });
-    each
+    })
 }
 
 /// Checks what is behind the portable part of the file, if there is anything.

@@ -35,7 +35,7 @@ fn files_with_and_without() {
     let image = Image::check(&packed).unwrap();
     let all: Vec<Packing> = image.packed().map(|weights| weights.packing).collect();
     assert_eq!(all, Packing::ALL);
-    assert!(image.packed().all(|weights| weights.rows.as_ptr().addr() - packed.as_ptr().addr() & 63 == 0));
+    assert!(image.packed().all(|weights| (weights.rows.as_ptr().addr() - packed.as_ptr().addr()).is_multiple_of(64)));
     let neon = pack(&file, &[Packing::Pairs]).unwrap();
     for executor in Executor::all() {
         let origin = |file| Prepared::with(Image::check(file).unwrap(), executor).origin();
