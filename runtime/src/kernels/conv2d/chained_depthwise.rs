@@ -26,6 +26,8 @@ pub(crate) struct Packed {
     pub(super) step: [usize; 2],
     /// Bytes of the output that are computed together: a pixel, or several that fill a block.
     pub(super) unit: usize,
+    /// Of the packed rows: of each block its taps, four to a row, the last one filled up.
+    pub(super) rows: Range<usize>,
     pub(super) blocks: Vec<Block>,
 }
 
@@ -37,8 +39,8 @@ pub(super) struct Block {
     pub(super) offsets: Vec<usize>,
     /// Taps whose products are added within 16 bits, chain after chain, none of which is empty; all taps together.
     pub(super) chains: Vec<usize>,
-    /// Of the packed rows: four taps in each, the last ones filled up.
-    pub(super) rows: Range<usize>,
+    /// Packed rows that the taps fill.
+    pub(super) rows: usize,
     /// End of the last byte that is read, behind a pixel's first one.
     pub(super) reach: usize,
     pub(super) bias: [i32; LANES],
@@ -124,12 +126,13 @@ impl Packed {
             let offsets = source.numbers(taps, kernel_h * kernel_w)?.map(|tap| tap.map(offset));
             let offsets = offsets.collect::<Result<Vec<_>, _>>()?;
             let bias = source.biases(1)?[0];
-            let rows = source.rows(taps.div_ceil(4))?;
+            let rows = taps.div_ceil(4);
             let reach = offsets.iter().map(|offset| offset + LANES).max().unwrap_or_default();
             Ok(Block { offsets, chains, rows, reach, bias, multipliers: [multipliers] })
         };
-        let blocks = multipliers.into_iter().enumerate().map(block).collect::<Result<_, _>>()?;
-        Ok(Self { stage, step: [window.stride[0] * stage.row_bytes(), window.stride[1] * unit], unit, blocks })
+        let blocks = multipliers.into_iter().enumerate().map(block).collect::<Result<Vec<_>, _>>()?;
+        let rows = source.rows(blocks.iter().map(|block| block.rows).sum())?;
+        Ok(Self { stage, step: [window.stride[0] * stage.row_bytes(), window.stride[1] * unit], unit, rows, blocks })
     }
 
     /// Bytes of memory that a run needs.

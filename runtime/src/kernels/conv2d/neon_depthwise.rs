@@ -34,10 +34,13 @@ impl Packed {
         let pixels = row_bytes.div_ceil(self.unit);
         for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
             let x = &staged.bytes[oy * self.step[0]..];
+            let mut left = &weights[self.rows.clone()];
             for (i, block) in self.blocks.iter().enumerate() {
+                let weights;
+                (weights, left) = left.split_at(block.rows);
                 let count = LANES.min(self.unit - i * LANES);
                 let target = Target { y: &mut y[i * LANES..], step: self.unit, count, ends };
-                let products = Own::new((x, self.step[1], pixels), block, &weights[block.rows.clone()]);
+                let products = Own::new((x, self.step[1], pixels), block, weights);
                 let multipliers = &block.multipliers;
                 match pixels {
                     1 => tiles::<Neon, 1, 1>(neon, &products, multipliers, target),
@@ -55,7 +58,7 @@ struct Own<'a> {
     step: usize,
     pixels: usize,
     block: &'a Block,
-    taps: &'a [Tap],
+    taps: &'a [Row],
 }
 
 impl<'a> Own<'a> {
@@ -65,9 +68,8 @@ impl<'a> Own<'a> {
     /// When `x` is too short for the taps, or there are not as many weights.
     #[inline(always)]
     fn new((x, step, pixels): (&'a [u8], usize, usize), block: &'a Block, rows: &'a [Row]) -> Self {
-        assert!(pixels > 0 && (pixels - 1) * step + block.reach <= x.len());
-        let taps = &rows.as_flattened().as_chunks().0[..block.offsets.len()];
-        Self { x, step, pixels, block, taps }
+        assert!(pixels > 0 && (pixels - 1) * step + block.reach <= x.len() && rows.len() == block.rows);
+        Self { x, step, pixels, block, taps: rows }
     }
 }
 
@@ -82,9 +84,9 @@ impl Products<Neon, 1> for Own<'_> {
     unsafe fn sums<const P: usize>(&self, neon: Neon, start: usize) -> [[neon::Sums; 1]; P] {
         debug_assert!(start + P <= self.pixels);
         let mut sums = [[neon.load(&self.block.bias)]; P];
-        let (mut offsets, mut taps) = (self.block.offsets.as_ptr(), self.taps.as_ptr());
+        let (mut offsets, mut taps) = (self.block.offsets.as_ptr(), self.taps.as_ptr().cast::<Tap>());
         for &len in &self.block.chains {
-            // SAFETY: the core has NEON; chains have as many taps as there are offsets and weights; no tap reads beyond
+            // SAFETY: the core has NEON; chains have as many taps as there are offsets, and four of them a row; no tap reads beyond
             // `reach`, and that was found to be there for the last pixel.
             unsafe {
                 let first = self.x.as_ptr().add(start * self.step);

@@ -16,6 +16,8 @@ use core::ops::Range;
 #[derive(Debug)]
 pub(crate) struct Packed {
     plan: Plan,
+    /// Of the packed rows, one for each tap of each block.
+    rows: Range<usize>,
     blocks: Vec<Block>,
 }
 
@@ -43,8 +45,6 @@ struct Plan {
 #[derive(Debug)]
 struct Block {
     taps: Taps,
-    /// Of the packed rows.
-    rows: Range<usize>,
     bias: [i32; LANES],
     multipliers: [[f32; LANES]; 1],
 }
@@ -136,12 +136,12 @@ impl Packed {
             let extra = source.numbers(count, offsets.len())?.map(|place| place.map(|place| offsets[place]));
             let extra = extra.collect::<Result<Vec<_>, _>>()?;
             offsets.extend(extra);
-            let rows = source.rows(offsets.len())?;
             let bias = source.biases(1)?[0];
-            Ok(Block { taps: Taps::new(offsets), rows, bias, multipliers: [multipliers] })
+            Ok(Block { taps: Taps::new(offsets), bias, multipliers: [multipliers] })
         };
-        let blocks = multipliers.into_iter().enumerate().map(block).collect::<Result<_, _>>()?;
-        Ok(Self { plan, blocks })
+        let blocks = multipliers.into_iter().enumerate().map(block).collect::<Result<Vec<_>, _>>()?;
+        let rows = source.rows(blocks.iter().map(|block| block.taps.len()).sum())?;
+        Ok(Self { plan, rows, blocks })
     }
 
     /// Bytes of memory that a run needs.
@@ -160,7 +160,7 @@ impl Packed {
         rows: Range<usize>,
         memory: &mut [u8],
     ) {
-        let plan = &self.plan;
+        let (plan, weights) = (&self.plan, &weights[self.rows.clone()]);
         let (stage_memory, lines) = memory.split_at_mut(plan.stage.bytes());
         let staged = plan.stage.run(x, plan.stage.rows(&rows), stage_memory);
         let (lines, _) = lines[..plan.lines * plan.line * 4].as_chunks_mut::<4>();
@@ -171,11 +171,13 @@ impl Packed {
                 plan.interleave(simd, staged.bytes, oy * plan.rows[1], l, line);
             }
             let pixels = row_bytes.div_ceil(plan.unit);
+            let mut left = weights;
             for (i, block) in self.blocks.iter().enumerate() {
+                let weights;
+                (weights, left) = left.split_at(block.taps.len());
                 let count = LANES.min(plan.unit - i * LANES);
                 let target = Target { y: &mut y[i * LANES..], step: plan.unit, count, ends };
-                let products =
-                    Own::new((lines, plan.step[1], pixels), (&block.taps, &weights[block.rows.clone()]), &block.bias);
+                let products = Own::new((lines, plan.step[1], pixels), (&block.taps, weights), &block.bias);
                 let multipliers = &block.multipliers;
                 match pixels.min(V::SUMS) {
                     1 => tiles::<V, 1, 1>(simd, &products, multipliers, target),

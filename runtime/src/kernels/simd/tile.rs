@@ -222,6 +222,12 @@ impl Taps {
         }
     }
 
+    /// How many there are.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// Where behind a pixel's first element the inputs of the first row start.
     #[cfg(target_arch = "aarch64")]
     pub(crate) fn first(&self) -> usize {
