@@ -61,13 +61,18 @@ struct FormArguments {
     #[arg(long, default_value_t = 8)]
     cut_up_to: u8,
 
+    /// Give activations of both signs a level for each, where few levels would leave one sign none (up to --cut-up-to bits)
+    #[arg(long)]
+    both_signs: bool,
+
     #[arg(long, value_enum, default_value_t = NormalizationName::Folded)]
     batch_norm: NormalizationName,
 }
 
 impl FormArguments {
     fn ranges(&self) -> Ranges {
-        Ranges { weights: self.cut, activations: self.cut_activations, up_to: self.cut_up_to }
+        let both_signs = self.both_signs;
+        Ranges { weights: self.cut, activations: self.cut_activations, up_to: self.cut_up_to, both_signs }
     }
 }
 

@@ -51,11 +51,15 @@ pub struct Ranges {
     pub activations: f32,
     /// Tensors of more bits keep their absolute range.
     pub up_to: u8,
+    /// Whether activations of both signs have a level for each ([`ops::both_signs`]); those of more than `up_to` bits have
+    /// anyway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both_signs: bool,
 }
 
 impl Ranges {
     /// From the smallest to the largest value.
-    pub const ABSOLUTE: Self = Self { weights: 0.0, activations: 0.0, up_to: 8 };
+    pub const ABSOLUTE: Self = Self { weights: 0.0, activations: 0.0, up_to: 8, both_signs: false };
 
     /// The share left out of a tensor of so many bits.
     pub(super) fn cut(&self, bits: u8, share: f32) -> f32 {
@@ -105,13 +109,18 @@ impl Mode {
     fn weights(&self, index: usize) -> Option<Dynamic> {
         let noise = (self.rounding != Rounding::Nearest).then(|| self.noise(2 * index));
         let bits = self.setting.weights;
-        (bits > 0).then(|| Dynamic { bits, cut: self.ranges.cut(bits, self.ranges.weights), noise })
+        (bits > 0).then(|| Dynamic {
+            cut: self.ranges.cut(bits, self.ranges.weights),
+            noise,
+            ..Dynamic::absolute(bits)
+        })
     }
 
     fn activations(&self, index: usize) -> Option<Dynamic> {
         let noise = (self.rounding == Rounding::Noise).then(|| self.noise(2 * index + 1));
         let bits = self.setting.activations;
-        (bits > 0).then(|| Dynamic { bits, cut: self.ranges.cut(bits, self.ranges.activations), noise })
+        let both_signs = self.ranges.both_signs && bits <= self.ranges.up_to;
+        (bits > 0).then(|| Dynamic { bits, cut: self.ranges.cut(bits, self.ranges.activations), both_signs, noise })
     }
 }
 

@@ -121,6 +121,7 @@ pub fn deployed(saved: &Saved, setting: Setting, path: &Path) -> Result<Option<S
         simulation.weights.clipping = Clipping::Percentile { low: cut, high: 100.0 - cut };
     }
     simulation.cut = ranges.cut(activations, ranges.activations);
+    simulation.both_signs = ranges.both_signs && activations <= ranges.up_to;
     Ok(Some(simulation))
 }
 

@@ -142,6 +142,7 @@ pub(super) fn requantize_forward<B: Backend>(
         [B::float_min(line.clone()), B::float_max(line.clone())]
     };
     let (low, high) = (B::float_clamp_max(low, 0.0.into()), B::float_clamp_min(high, 0.0.into()));
+    let (low, high) = if form.both_signs { both_signs::<B>(low, high, form.top()) } else { (low, high) };
     let range = B::float_cat(vec![low.clone(), high.clone()], 0);
     let step = B::float_div_scalar(B::float_sub(high.clone(), low.clone()), form.top().into());
     // Nothing but zeros: any step does.
@@ -162,6 +163,20 @@ pub(super) fn requantize_forward<B: Backend>(
     (B::float_reshape(y, shape), range)
 }
 
+/// See [`simulated::both_signs`].
+fn both_signs<B: Backend>(low: FloatTensor<B>, high: FloatTensor<B>, top: f32) -> (FloatTensor<B>, FloatTensor<B>) {
+    let bools = get_device_settings::<B>(&low.device()).bool_dtype;
+    let step = B::float_div_scalar(B::float_sub(high.clone(), low.clone()), top.into());
+    let zero_point = B::float_round(B::float_neg(B::float_div(low.clone(), step.clone())));
+    let inner = clamp::<B>(zero_point.clone(), [1.0, top - 1.0]);
+    let negative = B::float_lower_elem(low.clone(), 0.0.into(), bools);
+    let both = B::bool_and(negative, B::float_greater_elem(high.clone(), 0.0.into(), bools));
+    let moved = B::bool_and(both, B::float_not_equal(zero_point, inner.clone(), bools));
+    let [first, last] = [inner.clone(), B::float_add_scalar(inner, (-top).into())]
+        .map(|integer| B::float_neg(B::float_mul(integer, step.clone())));
+    (B::float_mask_where(low, moved.clone(), first), B::float_mask_where(high, moved, last))
+}
+
 /// See [`super::Kernels::requantize_gradient`].
 pub(super) fn requantize_gradient<B: Backend>(
     x: FloatTensor<B>,
@@ -175,7 +190,7 @@ pub(super) fn requantize_gradient<B: Backend>(
     if relu {
         dy = B::float_mask_fill(dy, B::float_lower_equal_elem(x.clone(), 0.0.into(), bools), 0.0.into());
     }
-    if form.cut > 0.0 {
+    if form.ends() {
         let shape = Shape::from(vec![1; x.shape().len()]);
         let [low, high] = halves::<B>(range).map(|end| B::float_reshape(end, shape.clone()));
         dy = B::float_mask_fill(dy, B::float_lower(x.clone(), low, bools), 0.0.into());

@@ -199,6 +199,7 @@ impl Kernels for Flex {
         let low = if relu { low * 0.0 } else { low };
         // Comparisons that keep NaN.
         let range = [if low > 0.0 { 0.0 } else { low }, if high < 0.0 { 0.0 } else { high }];
+        let range = if form.both_signs { simulated::both_signs(range, form.top()) } else { range };
         let step = (range[1] - range[0]) / form.top();
         let step = if step == 0.0 { 1.0 } else { step };
         let y = if let Some(seed) = form.noise {
@@ -214,8 +215,8 @@ impl Kernels for Flex {
 
     fn requantize_gradient(x: FlexTensor, range: FlexTensor, dy: FlexTensor, relu: bool, form: Dynamic) -> FlexTensor {
         let ([x, dy], range) = ([x, dy].map(|t| t.to_contiguous()), elements(&range).to_vec());
-        let low = if form.cut > 0.0 { range[0] } else { f32::NEG_INFINITY };
-        let high = if form.cut > 0.0 { range[1] } else { f32::INFINITY };
+        let low = if form.ends() { range[0] } else { f32::NEG_INFINITY };
+        let high = if form.ends() { range[1] } else { f32::INFINITY };
         // The smallest positive number, or the smallest in the range.
         let low = if relu { low.max(f32::from_bits(1)) } else { low };
         map(x, |x| pointwise::pass_within(x, elements(&dy), [low, high]))

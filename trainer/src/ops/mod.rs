@@ -21,7 +21,7 @@ use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use exporter::network::{Encoding, Window};
 pub use pooling::{PoolOps, pool3};
-pub use simulated::{ConvNorm, Dynamic, SimulatedOps, conv_norm, requantize};
+pub use simulated::{ConvNorm, Dynamic, SimulatedOps, both_signs, conv_norm, requantize};
 
 /// Which statistics a BatchNorm normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ pub struct Dynamic {
     pub bits: u8,
     /// Share of the values cut off at either end; 0 for the smallest and the largest.
     pub cut: f32,
+    /// Whether a range with values of both signs has a level for each ([`both_signs`]).
+    pub both_signs: bool,
     /// Noise instead of rounding, from this seed.
     pub noise: Option<u64>,
 }
@@ -30,13 +32,28 @@ pub struct Dynamic {
 impl Dynamic {
     /// Rounding, from the smallest to the largest value.
     pub const fn absolute(bits: u8) -> Self {
-        Self { bits, cut: 0.0, noise: None }
+        Self { bits, cut: 0.0, both_signs: false, noise: None }
     }
 
     /// Largest integer.
     pub(super) fn top(&self) -> f32 {
         ((1u32 << self.bits) - 1) as f32
     }
+
+    /// Whether values outside the range pass no gradient.
+    pub(super) fn ends(&self) -> bool {
+        self.cut > 0.0 || self.both_signs
+    }
+}
+
+/// A range `[low, high]` around 0, moved by a step if its zero point would be the first or the last of the integers 0 to `top`
+/// though it holds values of both signs. With two bits that is common, and then all values of one sign round to 0: a sum that
+/// is mostly negative has nothing left behind a ReLU. Ranges of one sign stay as they are.
+pub fn both_signs([low, high]: [f32; 2], top: f32) -> [f32; 2] {
+    let step = (high - low) / top;
+    let zero_point = (-low / step).round_ties_even();
+    let inner = zero_point.max(1.0).min(top - 1.0);
+    if low < 0.0 && high > 0.0 && zero_point != inner { [-(inner * step), (top - inner) * step] } else { [low, high] }
 }
 
 /// A convolution with the BatchNorm behind it.
@@ -94,7 +111,7 @@ impl<B: Kernels> Backward<B, 1> for Requantize {
         let ([node], (x, range, relu, form)) = (ops.parents, ops.state);
         let dy = grads.consume::<B>(&ops.node);
         if let Some(node) = node {
-            let dx = if relu || form.cut > 0.0 { B::requantize_gradient(x, range, dy, relu, form) } else { dy };
+            let dx = if relu || form.ends() { B::requantize_gradient(x, range, dy, relu, form) } else { dy };
             grads.register::<B>(node.id, dx);
         }
     }
@@ -198,7 +215,7 @@ impl<B: Kernels> Backward<B, 4> for Fold {
         let mut error = B::float_sub(s.quantized.clone(), s.folded.clone());
         let mut through = plain.clone();
         let mut d_weight = B::conv2d_weight_gradient(s.x.clone(), s.weight.clone(), plain, window, 1);
-        if options.weights.cut > 0.0 {
+        if options.weights.ends() {
             // Folded weights that the range cut off pass nothing: `lost` is the gradient that the lines above gave them.
             let d_folded = B::conv2d_weight_gradient(s.x.clone(), s.weight.clone(), dy.clone(), window, 1);
             let kept = B::requantize_gradient(s.folded.clone(), s.range, d_folded.clone(), false, options.weights);

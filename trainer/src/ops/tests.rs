@@ -3,8 +3,8 @@
 #![allow(clippy::single_range_in_vec_init, reason = "burn takes one range for each dimension")]
 
 use super::{
-    ConvNorm, Dynamic, NormOptions, Quantizer, Statistics, add, batch_norm, conv_norm, conv2d, fake_quantize,
-    max_pool2, pool3, range, requantize,
+    ConvNorm, Dynamic, NormOptions, Quantizer, Statistics, add, batch_norm, both_signs, conv_norm, conv2d,
+    fake_quantize, max_pool2, pool3, range, requantize,
 };
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData, module};
@@ -203,7 +203,7 @@ fn range_finds_both_ends_and_what_is_not_finite() {
 
 /// What other backends run, on the CPU backend, against the kernels that it runs itself.
 mod composed {
-    use super::super::{Kernels, NormOptions, Quantizer, Statistics, composed};
+    use super::super::{Dynamic, Kernels, NormOptions, Quantizer, Statistics, composed};
     use burn::backend::Flex;
     use burn_backend::TensorData;
     use burn_flex::FlexTensor;
@@ -267,6 +267,31 @@ mod composed {
     }
 
     #[test]
+    fn requantization_is_the_same() {
+        for (shift, cut, both_signs) in [
+            (0.0, 0.0, false),
+            (0.0, 0.03, true),
+            (-0.8, 0.0, true),
+            (-0.8, 0.03, true),
+            (0.8, 0.03, true),
+            (2.0, 0.0, true),
+        ] {
+            let form = Dynamic { cut, both_signs, ..Dynamic::absolute(2) };
+            let x: Vec<f32> = super::values(super::leaf([630], 4)).into_iter().map(|x| x + shift).collect();
+            let (x, dy) = (FlexTensor::from_data(TensorData::new(x, [630])), tensor(&[630], 5));
+            for relu in [false, true] {
+                let (y, range) = Flex::requantize_forward(x.clone(), relu, form);
+                let (same_y, same_range) = composed::requantize_forward::<Flex>(x.clone(), relu, form);
+                same(y, same_y, &format!("y of {relu} {form:?}"));
+                same(range.clone(), same_range, &format!("range of {relu} {form:?}"));
+                let dx = Flex::requantize_gradient(x.clone(), range.clone(), dy.clone(), relu, form);
+                let same_dx = composed::requantize_gradient::<Flex>(x.clone(), range, dy.clone(), relu, form);
+                same(dx, same_dx, &format!("dx of {relu} {form:?}"));
+            }
+        }
+    }
+
+    #[test]
     fn max_pooling_is_the_same() {
         let (x, dy) = (tensor(&[2, 3, 9, 6], 1), tensor(&[2, 3, 4, 3], 2));
         same(Flex::max_pool2_forward(x.clone()), composed::max_pool2_forward::<Flex>(x.clone()), "y");
@@ -286,6 +311,7 @@ fn requantized<const D: usize>(x: Tensor<D>, relu: bool, form: Dynamic) -> Tenso
         low + (high - low) * (at - at.floor()) as f32
     };
     let (low, high) = (quantile(form.cut.into()).min(0.0), quantile(1.0 - f64::from(form.cut)).max(0.0));
+    let [low, high] = if form.both_signs { both_signs([low, high], form.top()) } else { [low, high] };
     let step = (high - low) / form.top();
     let zero = (-low / step).round_ties_even();
     let x = x.clamp(low, high);
@@ -302,6 +328,41 @@ fn requantization_and_its_gradient_equal_burns() {
         assert!(distance(ours.clone(), burns.clone()) < 1e-5, "y of {relu} {form:?}");
         let (a, b) = (pull(ours), pull(burns));
         assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-6, "dx of {relu} {form:?}");
+    }
+}
+
+#[test]
+fn values_of_both_signs_have_a_level_each() {
+    // Zero points 3, 0, 1, and ranges of one sign; 255 of 8 bits.
+    for (given, top, expected) in [
+        ([-3.3, 0.3], 3.0, [-2.4, 1.2]),
+        ([-0.5, 4.0], 3.0, [-1.5, 3.0]),
+        ([-1.0, 2.0], 3.0, [-1.0, 2.0]),
+        ([0.0, 2.0], 3.0, [0.0, 2.0]),
+        ([-2.0, 0.0], 3.0, [-2.0, 0.0]),
+        ([0.0, 0.0], 3.0, [0.0, 0.0]),
+        ([-254.75, 0.25], 255.0, [-254.0, 1.0]),
+    ] {
+        let found = both_signs(given, top);
+        let near = found.iter().zip(expected).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-5);
+        assert!(near, "{given:?}: {found:?}, {expected:?}");
+    }
+    for (shift, cut) in [(-0.8, 0.0), (-0.8, 0.03), (0.8, 0.0), (0.8, 0.03), (0.0, 0.03)] {
+        let form = Dynamic { cut, both_signs: true, ..Dynamic::absolute(2) };
+        let x: Vec<f32> = values(leaf([4, 3, 5, 7], 12)).into_iter().map(|x| x + shift).collect();
+        let x = Tensor::<4>::from_data(TensorData::new(x, [4, 3, 5, 7]), &device()).require_grad();
+        let (ours, burns) = (requantize(x.clone(), false, form), requantized(x.clone(), false, form));
+        assert!(distance(ours.clone(), burns.clone()) < 1e-5, "y of {shift} {cut}");
+        let (a, b) = (pull(ours), pull(burns));
+        assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-6, "dx of {shift} {cut}");
+    }
+    // What lies above the range that was cut reaches the level, and nothing does without one.
+    let x: Vec<f32> = (0..192).map(|i| i as f32 / -60.0).chain([0.5; 6]).chain([0.9; 2]).collect();
+    let x = Tensor::<1>::from_data(TensorData::new(x, [200]), &device());
+    for both_signs in [false, true] {
+        let form = Dynamic { cut: 0.03, both_signs, ..Dynamic::absolute(2) };
+        let positive = values(requantize(x.clone(), false, form)).into_iter().filter(|y| *y > 0.0).count();
+        assert_eq!(positive, if both_signs { 2 } else { 0 });
     }
 }
 
@@ -339,7 +400,7 @@ fn folding_by_the_batch_and_its_gradients_equal_burns() {
 #[test]
 fn noise_is_of_one_step_and_from_its_seed() {
     let x = leaf([2, 3, 40, 40], 5);
-    let noisy = |seed| requantize(x.clone(), false, Dynamic { bits: 4, cut: 0.0, noise: Some(seed) });
+    let noisy = |seed| requantize(x.clone(), false, Dynamic { noise: Some(seed), ..Dynamic::absolute(4) });
     let [low, high] = range(x.clone());
     let step = (high - low) / 15.0;
     let error: Vec<f32> = values(noisy(1) - x.clone()).iter().map(|e| e / step).collect();

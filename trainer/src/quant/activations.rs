@@ -1,7 +1,8 @@
 //! Ranges of activations while training runs. Enters: the smallest and largest value of each batch. Leaves: an
 //! exponential moving average of both, and the encodings that follow. Refused: values that are not finite.
 
-use super::QuantError;
+use super::{QuantError, Simulation};
+use crate::ops::both_signs;
 use exporter::calibrate::{Width, even_zero_point};
 use exporter::network::{Encoding, Network, Op, TensorId};
 
@@ -59,15 +60,19 @@ impl Ranges {
         &self,
         id: TensorId,
         op: &Op,
-        width: Width,
+        simulation: &Simulation,
         network: &Network,
     ) -> Result<Encoding, QuantError> {
+        let width = simulation.activations;
         if *op == Op::Softmax {
             return Ok(width.grid().shares());
         }
         let Some([min, max]) = self.ranges[id] else {
             return Err(QuantError::NoRange { name: network.tensors[id].name.clone() });
         };
+        let levels = ((1u32 << width.bits) - 1) as f32;
+        let range = [min.min(0.0), max.max(0.0)];
+        let [min, max] = if simulation.both_signs { both_signs(range, levels) } else { range };
         let mut encoding = Encoding::asymmetric(width.bits, width.signed, min, max);
         if matches!(op, Op::Add | Op::Mul) {
             even_zero_point(&mut encoding);

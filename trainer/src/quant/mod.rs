@@ -34,6 +34,9 @@ pub struct Simulation {
     /// largest, as in the paper.
     #[serde(default)]
     pub cut: f32,
+    /// Whether ranges with values of both signs have a level for each ([`ops::both_signs`](crate::ops::both_signs)).
+    #[serde(default)]
+    pub both_signs: bool,
 }
 
 impl Simulation {
@@ -54,13 +57,15 @@ impl Simulation {
     }
 
     /// The same with ranges that leave out the ends of what has two bits: 5 % of the weights and 3 % of the activations at either
-    /// end. From the smallest to the largest value, two bits would round nearly everything to 0.
+    /// end, and activations of both signs with a level for each. From the smallest to the largest value, two bits would round
+    /// nearly everything to 0.
     pub fn clipped(mut self) -> Self {
         if self.weights.bits == 2 {
             self.weights.clipping = Clipping::Percentile { low: 5.0, high: 95.0 };
         }
         if self.activations.bits == 2 {
             self.cut = 0.03;
+            self.both_signs = true;
         }
         self
     }
@@ -70,6 +75,7 @@ impl Simulation {
             weights: Weights { bits: weight_bits, scheme, clipping: Clipping::MinMax },
             activations: Width { bits: activation_bits, signed: false },
             cut: 0.0,
+            both_signs: false,
         }
     }
 }

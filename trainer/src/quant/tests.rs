@@ -105,11 +105,21 @@ fn encodings_follow_the_exporters_rules() {
     let mut ranges = Ranges::new(network.tensors.len());
     ranges.begin_batch();
     ranges.observe(2, [-1.0, 1.02], 0.1, &network).unwrap();
-    let plain = ranges.encoding(2, &Op::GlobalAveragePool, UINT8, &network).unwrap();
+    let form = Simulation::tensorwise(8, 8);
+    let plain = ranges.encoding(2, &Op::GlobalAveragePool, &form, &network).unwrap();
     assert_eq!(plain, Encoding::asymmetric(8, false, -1.0, 1.02));
-    let sum = ranges.encoding(2, &Op::Add, UINT8, &network).unwrap();
+    let sum = ranges.encoding(2, &Op::Add, &form, &network).unwrap();
     assert_eq!((sum.zero_point[0] % 2, &sum.scale), (0, &plain.scale));
-    let missing = ranges.encoding(1, &Op::GlobalAveragePool, UINT8, &network).unwrap_err();
+    // Two bits, mostly negative: without a level for each sign nothing would be left behind a ReLU.
+    ranges.begin_batch();
+    ranges.observe(2, [-3.2, 0.3], 1.0, &network).unwrap();
+    let [plain, signs] = [false, true].map(|both_signs| {
+        let form = Simulation { both_signs, ..Simulation::tensorwise(2, 2) };
+        ranges.encoding(2, &Op::GlobalAveragePool, &form, &network).unwrap()
+    });
+    assert_eq!((plain.zero_point[0], signs.zero_point[0]), (3, 2));
+    assert!((plain.scale[0] - signs.scale[0]).abs() < 1e-6);
+    let missing = ranges.encoding(1, &Op::GlobalAveragePool, &form, &network).unwrap_err();
     assert_eq!(missing, QuantError::NoRange { name: "pool_output".into() });
     let bad = ranges.observe(1, [f32::NAN, 1.0], 0.1, &network).unwrap_err();
     assert_eq!(bad, QuantError::NotFinite { name: "pool_output".into() });

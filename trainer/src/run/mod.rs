@@ -126,14 +126,13 @@ impl Model {
         network.tensors.iter_mut().for_each(|tensor| tensor.encoding = None);
         network.trained = simulation.map(|simulation| simulation.weights);
         if let Some(simulation) = simulation {
-            let width = simulation.activations;
-            network.tensors[network.input].encoding = Some(input_encoding(&network, width));
+            network.tensors[network.input].encoding = Some(input_encoding(&network, simulation.activations));
             for group in &self.groups {
                 let head = &self.network.nodes[group.head];
                 let encoding = if head.op.keeps_encoding() {
                     network.tensors[head.inputs[0]].encoding.clone()
                 } else {
-                    Some(self.ranges.encoding(group.output, &head.op, width, &self.network)?)
+                    Some(self.ranges.encoding(group.output, &head.op, simulation, &self.network)?)
                 };
                 network.tensors[group.output].encoding = encoding;
             }
@@ -184,7 +183,7 @@ impl Model {
                     self.ranges.observe(group.output, found, momentum.ranges, &self.network)?;
                 }
                 if pass.activations {
-                    let encoding = self.ranges.encoding(group.output, op, simulation.activations, &self.network)?;
+                    let encoding = self.ranges.encoding(group.output, op, &simulation, &self.network)?;
                     y = ops::fake_quantize(y, Quantizer::from(&encoding));
                 }
             }

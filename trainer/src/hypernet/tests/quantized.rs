@@ -32,7 +32,7 @@ fn two_bits_need_ranges_that_leave_values_out() {
     };
     use Normalization::{Accumulator, Folded};
     let absolute = Ranges::ABSOLUTE;
-    let cut = |up_to| Ranges { weights: 0.05, activations: 0.03, up_to };
+    let cut = |up_to| Ranges { weights: 0.05, activations: 0.03, up_to, both_signs: false };
     for normalization in [Folded, Accumulator] {
         let found = error(8, 8, normalization, absolute);
         assert!(found > 0.0 && found < 0.05, "{normalization:?}: {found}");
