@@ -2,6 +2,7 @@
 //! of their combinations the accuracy after every epoch of quantization-aware training, line by line in a file, and the table.
 //! Refused: a folder with the results of other conditions.
 
+use super::NormalizationName;
 use super::lines::Lines;
 use crate::Outcome;
 use crate::cmd::DataArguments;
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use trainer::graph::{Architecture, Request, Sampler, Space, Split, Task};
 use trainer::hypernet::train::Workers;
-use trainer::hypernet::{self, Parameters, Setting};
+use trainer::hypernet::{self, Normalization, Parameters, Setting};
 use trainer::nets::Init;
 use trainer::study::{Case, Found, Source, Study, table};
 
@@ -73,6 +74,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     test_images: usize,
 
+    /// Where BatchNorm stands when weights are rounded, as the hypernetworks were trained; two bits always have it on the
+    /// accumulator
+    #[arg(long, value_enum, default_value_t = NormalizationName::Folded)]
+    batch_norm: NormalizationName,
+
     #[command(flatten)]
     data: DataArguments,
 
@@ -99,6 +105,8 @@ struct Conditions {
     epochs: u64,
     rate: f32,
     batch: usize,
+    #[serde(default)]
+    normalization: Normalization,
     /// Hashes of the images.
     train: String,
     test: String,
@@ -128,6 +136,7 @@ impl Arguments {
             epochs: self.epochs,
             rate: self.lr,
             batch: self.batch,
+            normalization: self.batch_norm.into(),
             train: train.content_hash(),
             test: test.content_hash(),
         };
@@ -146,6 +155,7 @@ impl Arguments {
             epochs: self.epochs,
             rate: self.lr,
             batch: self.batch,
+            normalization: self.batch_norm.into(),
             device: &device,
         };
         let (began, stop) = (Instant::now(), stop_flag()?);

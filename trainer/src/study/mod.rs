@@ -11,7 +11,7 @@ mod tests;
 
 use crate::fit::{self, Config, FitError, Progress, Row, Stage, Step, evaluate};
 use crate::graph::{Architecture, Blueprint, ParameterKind, Task};
-use crate::hypernet::{Parameters, Setting, Start, StartError};
+use crate::hypernet::{Normalization, Parameters, Setting, Start, StartError};
 use crate::nets::Init;
 use crate::quant::Simulation;
 use crate::run::{Model, settle};
@@ -75,6 +75,8 @@ pub struct Study<'a> {
     pub rate: f32,
     /// Images of one step.
     pub batch: usize,
+    /// Where BatchNorm stands; at two bits on the accumulator whatever is said here, without which they do not learn.
+    pub normalization: Normalization,
     /// Where networks run.
     pub device: &'a Device,
 }
@@ -101,7 +103,7 @@ impl Study<'_> {
     pub fn run(&self, case: &Case, architecture: &Architecture, source: Source<'_>) -> Result<Found, StudyError> {
         let began = std::time::Instant::now();
         let network = self.start(case, architecture, source)?;
-        let simulation = simulation(case.setting);
+        let simulation = self.simulation(case.setting);
         let mut model = Model::new(network.clone(), self.device)?;
         let settled = settle(&mut model, self.train, BATCHES, case.seed, Some(simulation));
         let guess = 1.0 / self.test.classes().len() as f64;
@@ -128,6 +130,15 @@ impl Study<'_> {
         accuracy.extend(curve.0);
         accuracy.resize(self.epochs as usize + 1, guess);
         Ok(Found { case: case.clone(), accuracy, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    /// Tensorwise and asymmetric as in the paper.
+    fn simulation(&self, Setting { weights, activations }: Setting) -> Simulation {
+        let form = match self.normalization {
+            Normalization::Folded if weights > 2 => Simulation::tensorwise,
+            _ => Simulation::unfolded,
+        };
+        form(weights, activations).clipped()
     }
 
     fn start(&self, case: &Case, architecture: &Architecture, source: Source<'_>) -> Result<Network, StudyError> {
@@ -160,16 +171,6 @@ impl Study<'_> {
         let mut model = Model::new(network, self.device)?;
         settle(&mut model, data, BATCHES, seed, None).map_err(FitError::from)?;
         Ok(model.to_network(None).map_err(FitError::from)?)
-    }
-}
-
-/// Tensorwise and asymmetric as in the paper; two bits with BatchNorm on the accumulator and clipped, without which they do not
-/// learn.
-pub fn simulation(setting: Setting) -> Simulation {
-    let Setting { weights, activations } = setting;
-    match weights {
-        2 => Simulation::unfolded(weights, activations).clipped(),
-        _ => Simulation::tensorwise(weights, activations).clipped(),
     }
 }
 

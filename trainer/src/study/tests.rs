@@ -2,7 +2,7 @@
 
 use super::{Case, Found, Source, Study, table};
 use crate::graph::{Request, Sampler, Space, Split, Task};
-use crate::hypernet::{Config, Parameters, Setting};
+use crate::hypernet::{Config, Normalization, Parameters, Setting};
 use crate::nets::Init;
 use burn::tensor::Device;
 
@@ -15,18 +15,20 @@ fn every_start_is_trained_the_same_way_and_twice_to_the_same_bits() {
     let (net, _) = Sampler::new(request).unwrap().draw(3).unwrap();
     let p = Parameters::init(Config { bit_widths: true, ..Config::ghn2(10) }, 1, 1.0).unwrap();
     let device = Device::flex();
-    let study = Study { train: &train, test: &test, epochs: 2, rate: 0.02, batch: 32, device: &device };
-    let run = |start: &str, source| {
+    let normalization = Normalization::Folded;
+    let study = Study { train: &train, test: &test, epochs: 2, rate: 0.02, batch: 32, normalization, device: &device };
+    let run = |start: &str, source, normalization| {
         let case = Case { net: 3, setting: Setting::new(4, 4), start: start.into(), seed: 7 };
-        let found = study.run(&case, &net, source).unwrap();
+        let found = Study { normalization, ..study }.run(&case, &net, source).unwrap();
         assert_eq!((&found.case, found.accuracy.len()), (&case, 3));
         assert!(found.accuracy.iter().all(|a| (0.0..=1.0).contains(a)));
         found.accuracy
     };
-    let quantized = run("ghn-qat", Source::Quantized(&p));
-    assert_eq!(quantized, run("ghn-qat", Source::Quantized(&p)));
-    run("ghn-q", Source::Float(&p));
-    run("random", Source::Random(Init::HeNormal));
+    let quantized = run("ghn-qat", Source::Quantized(&p), normalization);
+    assert_eq!(quantized, run("ghn-qat", Source::Quantized(&p), normalization));
+    run("ghn-q", Source::Float(&p), normalization);
+    let random = run("random", Source::Random(Init::HeNormal), normalization);
+    assert_ne!(random, run("random", Source::Random(Init::HeNormal), Normalization::Accumulator));
 }
 
 #[test]
