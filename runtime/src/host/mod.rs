@@ -25,7 +25,7 @@ use crate::{
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::{PARTS, Step};
+use step::Step;
 use team::Team;
 
 /// A network, ready to run on this machine.
@@ -66,12 +66,13 @@ impl<'i> Prepared<'i> {
         prepared
     }
 
-    /// The same network with so many threads, the calling one included. They wait in the kernel between runs, and are
-    /// only woken as long as runs are faster with them than without; the first few runs and then one in 48 find that out.
+    /// The same network with so many threads, the calling one included. The others wait in the kernel between runs, from 50 us
+    /// after the last one on, and are only woken as long as runs are faster with them than without; the first 20 runs and then
+    /// ten in 480 find that out.
     pub fn with_threads(mut self, threads: NonZero<usize>) -> Self {
         let threads = threads.get();
         self.team = (threads > 1).then(|| (Team::new(threads - 1), Pace::default()));
-        self.make_scratch(if threads > 1 { PARTS * threads } else { 1 });
+        self.make_scratch(threads);
         self
     }
 

@@ -1,15 +1,16 @@
 //! Whether helpers pay. Enters: how long runs took, alone and together. Leaves: how the next one should go. Waking a helper
-//! takes microseconds on an idle machine, and on a busy one it may not come at all: that is measured, not assumed.
+//! takes microseconds on an idle machine, and on a busy one it may not come at all: that is measured, not assumed, in blocks of
+//! runs, for a helper that has just been there needs no waking.
 
 use std::time::Duration;
 
 /// Runs that are remembered, each way.
 const WINDOW: usize = 7;
 
-/// Runs that go both ways in turn before one is preferred: enough to forget the first ones.
-const TRIALS: u32 = 20;
+/// Runs in a row that go one way to find out how long they take: enough to forget the first ones.
+const BLOCK: u32 = 10;
 
-/// One in so many runs goes the other way, to notice that things have changed.
+/// One block in so many goes the other way, to notice that things have changed.
 const PROBE: u32 = 48;
 
 /// How long the last runs took.
@@ -44,11 +45,18 @@ impl Times {
 impl Pace {
     /// Whether the next run should be together.
     pub(super) fn together(&mut self) -> bool {
-        self.runs = self.runs.wrapping_add(1).max(1);
-        if self.runs <= TRIALS {
-            return self.runs.is_multiple_of(2);
+        let block = self.runs / BLOCK;
+        self.runs = self.runs.checked_add(1).unwrap_or(2 * BLOCK);
+        match block {
+            0 => false,
+            1 => true,
+            _ => self.preferred() != block.is_multiple_of(PROBE),
         }
-        (self.times[1].median() < self.times[0].median()) != self.runs.is_multiple_of(PROBE)
+    }
+
+    /// Whether runs together are faster, by what is known.
+    fn preferred(&self) -> bool {
+        self.times[1].median() < self.times[0].median()
     }
 
     /// Notes how long that run took.

@@ -33,9 +33,6 @@ pub(super) enum Step {
 /// Multiply-accumulates from which on threads share a convolution: less is done before another one has begun.
 const SHARED_MACS: u64 = 100_000;
 
-/// Parts for each thread: those who come late take fewer.
-pub(super) const PARTS: usize = 2;
-
 impl Step {
     /// Prepares `op`, whose packed weights come next in `source`.
     pub(super) fn new(executor: Executor, op: &Op, source: &mut Source) -> Result<Self, Spoiled> {
@@ -90,11 +87,12 @@ impl Step {
     }
 }
 
-/// Runs all rows of a convolution in parts of some of them; each part has its memory in the scratch.
+/// Runs all rows of a convolution in parts, one for each thread; each part has its memory in the scratch. One part, and from the
+/// ends as the team gives them out, so that a core finds in its cache the rows that it has written before.
 fn share(isa: Isa, all: Rows, team: &mut Running) {
     let Rows { packed, weights, x, y, scratch, .. } = all;
     let [height, width, channels] = y.shape;
-    let in_part = height.div_ceil(PARTS * team.threads());
+    let in_part = height.div_ceil(team.threads());
     // One byte keeps chunks apart where no scratch is needed.
     let scratch = scratch.chunks_mut(packed.memory().max(1));
     let parts: Vec<Mutex<Option<Rows>>> = y

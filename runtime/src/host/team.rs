@@ -1,6 +1,6 @@
 //! Threads that share the work of one op. Enters: parts of work, numbered. Leaves: all parts done, each by one thread. Helpers
-//! wait in the kernel between runs and look for work only during one; whoever is there takes the next part, and the thread
-//! that runs the network never waits for a helper to begin.
+//! look for work during a run, and for a moment after it, in case the next one follows at once; then they wait in the kernel.
+//! Whoever is there takes the next part, and the thread that runs the network never waits for a helper to begin.
 #![allow(unsafe_code, reason = "helpers outlive what a part borrows; nobody waits for them but the call that lends it")]
 
 use std::{
@@ -11,12 +11,17 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 type Work = dyn Fn(usize) + Sync;
 
 /// Turns after which a thread that finds nothing to do gives its core away.
 const PATIENCE: u32 = 1 << 12;
+
+/// How long a helper looks out for another run before it waits in the kernel: about what it takes to wake it, so that lingering
+/// never costs more than twice what sleeping would have.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// A thread that runs networks, with helpers.
 pub(super) struct Team {
@@ -25,7 +30,7 @@ pub(super) struct Team {
 }
 
 struct Shared {
-    /// Which call this is (32 bits), its parts (16), parts that are taken (16).
+    /// Which call this is (32 bits), the end of the parts that are left (16), the first of them (16).
     claim: AtomicU64,
     /// Parts that are done.
     done: AtomicUsize,
@@ -120,7 +125,7 @@ impl Running<'_> {
         let claim = u64::from(call.wrapping_add(1)) << 32 | u64::from(parts) << 16;
         shared.claim.store(claim, Ordering::Release);
         let finish = Finish { shared, parts: parts.into() };
-        while shared.take_part() {}
+        while shared.take_part(false) {}
         drop(finish);
         assert!(!shared.failed.load(Ordering::Relaxed), "a part of the work panicked");
     }
@@ -140,7 +145,7 @@ struct Finish<'s> {
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
-        while self.shared.claim_part().is_some() {
+        while self.shared.claim_part(false).is_some() {
             self.shared.done.fetch_add(1, Ordering::Release);
         }
         let mut turns = 0;
@@ -163,16 +168,17 @@ impl Drop for Done<'_> {
 }
 
 impl Shared {
-    /// Takes a part of the present call, if one is left.
-    fn claim_part(&self) -> Option<usize> {
-        let take = |claim: u64| ((claim & 0xffff) < (claim >> 16 & 0xffff)).then(|| claim + 1);
+    /// Takes a part of the present call, if one is left: the first or the last.
+    fn claim_part(&self, last: bool) -> Option<usize> {
+        let left = |claim: u64| (claim & 0xffff) < (claim >> 16 & 0xffff);
+        let take = |claim: u64| left(claim).then(|| if last { claim - (1 << 16) } else { claim + 1 });
         let claim = self.claim.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()?;
-        Some((claim & 0xffff) as usize)
+        Some(if last { (claim >> 16 & 0xffff) as usize - 1 } else { (claim & 0xffff) as usize })
     }
 
     /// Takes a part and does it.
-    fn take_part(&self) -> bool {
-        let Some(part) = self.claim_part() else { return false };
+    fn take_part(&self, last: bool) -> bool {
+        let Some(part) = self.claim_part(last) else { return false };
         let done = Done(self);
         // SAFETY: a part is taken and not yet done, so that the call that lends the work has not returned.
         unsafe { (**self.work.get())(part) };
@@ -181,11 +187,18 @@ impl Shared {
     }
 
     fn help(&self) {
-        let mut turns = 0;
+        let (mut turns, mut idle) = (0, None);
         while !self.stop.load(Ordering::Acquire) {
             if !self.running.load(Ordering::Acquire) {
-                thread::park();
-            } else if self.take_part() {
+                if idle.get_or_insert_with(Instant::now).elapsed() < LINGER {
+                    std::hint::spin_loop();
+                } else {
+                    thread::park();
+                }
+                continue;
+            }
+            idle = None;
+            if self.take_part(true) {
                 turns = 0;
             } else {
                 wait(&mut turns);
