@@ -239,8 +239,18 @@ impl Model {
             }
             Op::Clamp { min, max } => return Ok(clamp(x, [*min, *max])),
             Op::MaxPool(pool) if pool.window == Window::square(2, 2, 0) => x = ops::max_pool2(x),
-            Op::MaxPool(pool) => x = module::max_pool2d(x, max_pool(&pool.window)),
-            Op::AveragePool(pool) => x = module::avg_pool2d(x, average_pool(&pool.window)),
+            Op::MaxPool(pool) => {
+                x = match cell_stride(&pool.window) {
+                    Some(stride) => ops::pool3(x, stride, false),
+                    None => module::max_pool2d(x, max_pool(&pool.window)),
+                }
+            }
+            Op::AveragePool(pool) => {
+                x = match cell_stride(&pool.window) {
+                    Some(stride) => ops::pool3(x, stride, true),
+                    None => module::avg_pool2d(x, average_pool(&pool.window)),
+                }
+            }
             Op::GlobalAveragePool => {
                 let [n, c, h, w] = x.dims();
                 x = x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]);
@@ -364,6 +374,11 @@ impl Model {
         }
         y
     }
+}
+
+/// Stride of a 3 x 3 window with padding 1, which has kernels of its own.
+fn cell_stride(window: &Window) -> Option<usize> {
+    [1, 2].into_iter().find(|&stride| *window == Window::square(3, stride, 1))
 }
 
 /// burn's form of the window of a max pooling.

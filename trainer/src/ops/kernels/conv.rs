@@ -67,6 +67,15 @@ impl Geometry {
         self.window == Window::square(1, 1, 0)
     }
 
+    /// Of the convolution that makes the input's gradient from the output's, where one does.
+    pub(super) fn turned(&self) -> Option<Self> {
+        let Window { kernel: [kr, ks], stride, padding: [top, left, ..], dilation: [dy, dx] } = self.window;
+        let (y, x) = ((dy * (kr - 1)).checked_sub(top)?, (dx * (ks - 1)).checked_sub(left)?);
+        let window = Window { padding: [y, x, 0, 0], ..self.window };
+        let turned = Self { c: self.k, input: self.output, k: self.c, output: self.input, window, ..*self };
+        (stride == [1, 1]).then_some(turned)
+    }
+
     /// Images of one block and rows of one block: several small images, or a part of a large one.
     fn block(&self) -> (usize, usize) {
         let columns = self.columns();
@@ -219,11 +228,9 @@ fn unfold_images(x: &[f32], g: &Geometry, unfolded: &mut [f32], stride: usize) {
 
 /// Gradient of the input.
 pub(crate) fn input_gradient(weight: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    let Window { kernel: [kr, ks], stride, padding: [top, left, ..], dilation: [dilate_y, dilate_x] } = g.window;
-    let reach = [dilate_y * (kr - 1), dilate_x * (ks - 1)];
-    if stride == [1, 1] && !g.is_pointwise() && reach[0] >= top && reach[1] >= left {
+    if let (Some(turned_g), false) = (g.turned(), g.is_pointwise()) {
         // The convolution of dy with the kernel turned around and its channels exchanged.
-        let taps = kr * ks;
+        let taps = g.window.kernel[0] * g.window.kernel[1];
         let mut turned = vec![0.0; weight.len()];
         for (i, taps_in) in weight.chunks_exact(taps).enumerate() {
             let (k, c) = (i / g.c, i % g.c);
@@ -231,8 +238,6 @@ pub(crate) fn input_gradient(weight: &[f32], dy: &[f32], g: &Geometry) -> Vec<f3
                 *out = *v;
             }
         }
-        let window = Window { padding: [reach[0] - top, reach[1] - left, 0, 0], ..g.window };
-        let turned_g = Geometry { c: g.k, input: g.output, k: g.c, output: g.input, window, ..*g };
         return forward(dy, &turned, &turned_g);
     }
     let (columns, depth) = (g.columns(), g.depth());

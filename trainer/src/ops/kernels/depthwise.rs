@@ -13,27 +13,34 @@ use rayon::prelude::*;
 /// Outputs of a row that are computed together.
 const BLOCK: usize = 16;
 
+/// Blocks that are computed together, so that none waits for its own last sum.
+const SIDE: usize = 4;
+
 /// Where things lie in a padded, phased plane.
-#[derive(Clone, Copy)]
-pub(in crate::ops) struct Layout {
+#[derive(Clone, Debug)]
+struct Layout {
     /// Columns of one phase, with slack for a last incomplete block.
     columns: usize,
     /// Columns of all phases: from one row to the next.
     row: usize,
     rows: usize,
+    /// Where each tap of the first output reads, row by row.
+    taps: Vec<usize>,
 }
 
 impl Layout {
     fn new(g: &Geometry) -> Self {
         let Window { kernel: [r, s], stride: [sy, sx], dilation: [dy, dx], .. } = g.window;
         let columns = g.output[1].next_multiple_of(BLOCK) + (s - 1) * dx / sx;
-        Self { columns, row: columns * sx, rows: (g.output[0] - 1) * sy + (r - 1) * dy + 1 }
+        let row = columns * sx;
+        let tap = |i: usize| i / s * dy * row + (i % s * dx % sx) * columns + i % s * dx / sx;
+        let taps = (0..r * s).map(tap).collect();
+        Self { columns, row, rows: (g.output[0] - 1) * sy + (r - 1) * dy + 1, taps }
     }
 
-    /// Start of the phased row that tap `(r, s)` of output row `oy` reads.
-    fn tap(&self, g: &Geometry, oy: usize, r: usize, s: usize) -> usize {
-        let Window { stride: [sy, sx], dilation: [dy, dx], .. } = g.window;
-        (oy * sy + r * dy) * self.row + (s * dx % sx) * self.columns + s * dx / sx
+    /// From one output row's taps to the next one's.
+    fn step(&self, g: &Geometry) -> usize {
+        g.window.stride[0] * self.row
     }
 
     /// Calls `f(index in the phased plane, index in the plane)` for all pixels that a tap can reach.
@@ -50,6 +57,10 @@ impl Layout {
         }
     }
 
+    fn buffer(&self) -> Vec<f32> {
+        vec![0.0; self.rows * self.row]
+    }
+
     /// Reads a plane back from where [`Self::fill`] puts it.
     fn unfill(&self, g: &Geometry, phased: &[f32], plane: &mut [f32]) {
         if g.window.stride[1] == 1 {
@@ -63,9 +74,8 @@ impl Layout {
         }
     }
 
-    fn fill(&self, g: &Geometry, plane: &[f32], phased: &mut Vec<f32>) {
-        phased.clear();
-        phased.resize(self.rows * self.row, 0.0);
+    /// Puts a plane where the taps find it; what lies around it is 0 in a new buffer and stays so.
+    fn fill(&self, g: &Geometry, plane: &[f32], phased: &mut [f32]) {
         if g.window.stride[1] == 1 {
             let ([h, w], [top, left, ..]) = (g.input, g.window.padding);
             let width = w.min(self.columns.saturating_sub(left));
@@ -79,49 +89,50 @@ impl Layout {
 }
 
 simd! {
-    fn forward_plane<'a>(phased: &'a [f32], layout: Layout, weight: &'a [f32], g: &'a Geometry, y: &'a mut [f32]) {
-        let [kr, ks] = g.window.kernel;
-        for (oy, row) in y.chunks_exact_mut(g.output[1]).enumerate() {
-            for (block, out) in row.chunks_mut(BLOCK).enumerate() {
-                let mut sum = [0f32; BLOCK];
-                for r in 0..kr {
-                    for s in 0..ks {
-                        let weight = weight[r * ks + s];
-                        let x = &phased[layout.tap(g, oy, r, s) + block * BLOCK..][..BLOCK];
+    fn forward_plane<'a>(phased: &'a [f32], layout: &'a Layout, weight: &'a [f32], g: &'a Geometry, y: &'a mut [f32]) {
+        let ([oh, ow], step) = (g.output, layout.step(g));
+        for oy in (0..oh).step_by(SIDE) {
+            for block in (0..ow).step_by(BLOCK) {
+                // Below the last row the last one again.
+                let from: [usize; SIDE] = std::array::from_fn(|i| (oy + i).min(oh - 1) * step + block);
+                let mut sums = [[0f32; BLOCK]; SIDE];
+                for (weight, tap) in weight.iter().zip(&layout.taps) {
+                    for (sum, from) in sums.iter_mut().zip(from) {
+                        let x = &phased[from + tap..][..BLOCK];
                         for i in 0..BLOCK {
-                            sum[i] = x[i].mul_add(weight, sum[i]);
+                            sum[i] = x[i].mul_add(*weight, sum[i]);
                         }
                     }
                 }
-                out.copy_from_slice(&sum[..out.len()]);
+                for (row, sum) in y[oy * ow..].chunks_exact_mut(ow).zip(&sums) {
+                    let out = &mut row[block..ow.min(block + BLOCK)];
+                    out.copy_from_slice(&sum[..out.len()]);
+                }
             }
         }
     }
 }
 
 simd! {
-    /// Adds one plane's part of the weight gradient, lane by lane.
-    fn weight_plane<'a>(
-        phased: &'a [f32],
-        layout: Layout,
-        dy: &'a [f32],
-        g: &'a Geometry,
-        sums: &'a mut [[f32; BLOCK]],
-    ) {
-        let [kr, ks] = g.window.kernel;
-        for (oy, row) in dy.chunks_exact(g.output[1]).enumerate() {
-            for (block, part) in row.chunks(BLOCK).enumerate() {
-                let mut dy = [0f32; BLOCK];
-                dy[..part.len()].copy_from_slice(part);
-                for r in 0..kr {
-                    for s in 0..ks {
-                        let sum = &mut sums[r * ks + s];
-                        let x = &phased[layout.tap(g, oy, r, s) + block * BLOCK..][..BLOCK];
+    /// Adds one plane's part of the weight gradient. The rows of `dy` are filled up with 0 to whole blocks.
+    fn weight_plane<'a>(phased: &'a [f32], layout: &'a Layout, dy: &'a [f32], g: &'a Geometry, totals: &'a mut [f64]) {
+        let (wide, step) = (g.output[1].next_multiple_of(BLOCK), layout.step(g));
+        for (taps, totals) in layout.taps.chunks(SIDE).zip(totals.chunks_mut(SIDE)) {
+            // Of an incomplete handful the first tap again.
+            let taps: [usize; SIDE] = std::array::from_fn(|i| *taps.get(i).unwrap_or(&taps[0]));
+            let mut sums = [[0f32; BLOCK]; SIDE];
+            for (oy, row) in dy.chunks_exact(wide).enumerate() {
+                for (block, dy) in row.chunks_exact(BLOCK).enumerate() {
+                    for (sum, tap) in sums.iter_mut().zip(taps) {
+                        let x = &phased[oy * step + tap + block * BLOCK..][..BLOCK];
                         for i in 0..BLOCK {
                             sum[i] = x[i].mul_add(dy[i], sum[i]);
                         }
                     }
                 }
+            }
+            for (total, lanes) in totals.iter_mut().zip(&sums) {
+                *total += lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
             }
         }
     }
@@ -129,15 +140,11 @@ simd! {
 
 simd! {
     /// Adds what every tap read back to where it came from.
-    fn scatter_plane<'a>(dy: &'a [f32], layout: Layout, weight: &'a [f32], g: &'a Geometry, phased: &'a mut [f32]) {
-        let [kr, ks] = g.window.kernel;
+    fn scatter_plane<'a>(dy: &'a [f32], layout: &'a Layout, weight: &'a [f32], g: &'a Geometry, phased: &'a mut [f32]) {
         for (oy, dy) in dy.chunks_exact(g.output[1]).enumerate() {
-            for r in 0..kr {
-                for s in 0..ks {
-                    let weight = weight[r * ks + s];
-                    for (x, dy) in phased[layout.tap(g, oy, r, s)..].iter_mut().zip(dy) {
-                        *x = dy.mul_add(weight, *x);
-                    }
+            for (weight, tap) in weight.iter().zip(&layout.taps) {
+                for (x, dy) in phased[oy * layout.step(g) + tap..].iter_mut().zip(dy) {
+                    *x = dy.mul_add(*weight, *x);
                 }
             }
         }
@@ -153,11 +160,11 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
     let (layout, taps, multiplier) = (Layout::new(g), pixels(g.window.kernel), g.k / g.c);
     let mut y = vec![0.0; g.n * g.k * pixels(g.output)];
     y.par_chunks_exact_mut(pixels(g.output)).enumerate().with_min_len(4).for_each_init(
-        Vec::new,
+        || layout.buffer(),
         |phased, (plane, y)| {
             let x = &x[plane / multiplier * pixels(g.input)..][..pixels(g.input)];
             layout.fill(g, x, phased);
-            forward_plane(phased, layout, &weight[plane % g.k * taps..][..taps], g, y);
+            forward_plane(phased, &layout, &weight[plane % g.k * taps..][..taps], g, y);
         },
     );
     y
@@ -165,16 +172,21 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], g: &Geometry) -> Vec<f32> {
 
 /// Gradient of the input.
 pub(crate) fn input_gradient(weight: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
+    if let (Some(turned), true) = (g.turned(), g.k == g.c) {
+        // The convolution of dy with the kernels turned around.
+        let taps = pixels(g.window.kernel);
+        let weight: Vec<f32> = weight.chunks_exact(taps).flat_map(|kernel| kernel.iter().rev().copied()).collect();
+        return forward(dy, &weight, &turned);
+    }
     let (layout, taps, multiplier) = (Layout::new(g), pixels(g.window.kernel), g.k / g.c);
     let mut dx = vec![0.0; g.n * g.c * pixels(g.input)];
     dx.par_chunks_exact_mut(pixels(g.input)).enumerate().with_min_len(4).for_each_init(
-        Vec::new,
+        || layout.buffer(),
         |phased, (plane, dx)| {
-            phased.clear();
-            phased.resize(layout.rows * layout.row, 0.0);
+            phased.fill(0.0);
             for output in plane * multiplier..(plane + 1) * multiplier {
                 let dy = &dy[output * pixels(g.output)..][..pixels(g.output)];
-                scatter_plane(dy, layout, &weight[output % g.k * taps..][..taps], g, phased);
+                scatter_plane(dy, &layout, &weight[output % g.k * taps..][..taps], g, phased);
             }
             layout.unfill(g, phased, dx);
         },
@@ -186,18 +198,20 @@ pub(crate) fn input_gradient(weight: &[f32], dy: &[f32], g: &Geometry) -> Vec<f3
 pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let (layout, taps, multiplier) = (Layout::new(g), pixels(g.window.kernel), g.k / g.c);
     let mut dw = vec![0.0; g.k * taps];
-    dw.par_chunks_exact_mut(taps).enumerate().for_each_init(Vec::new, |phased, (k, dw)| {
-        let mut total = vec![0f64; taps];
+    let wide = g.output[1].next_multiple_of(BLOCK);
+    let buffers = || (layout.buffer(), vec![0.0; g.output[0] * wide]);
+    dw.par_chunks_exact_mut(taps).enumerate().for_each_init(buffers, |(phased, padded), (k, dw)| {
+        let mut totals = vec![0f64; taps];
         for image in 0..g.n {
-            let mut sums = vec![[0f32; BLOCK]; taps];
             let x = &x[(image * g.c + k / multiplier) * pixels(g.input)..][..pixels(g.input)];
             layout.fill(g, x, phased);
-            weight_plane(phased, layout, &dy[(image * g.k + k) * pixels(g.output)..][..pixels(g.output)], g, &mut sums);
-            for (total, lanes) in total.iter_mut().zip(&sums) {
-                *total += lanes.iter().map(|&v| f64::from(v)).sum::<f64>();
+            let dy = &dy[(image * g.k + k) * pixels(g.output)..][..pixels(g.output)];
+            for (padded, row) in padded.chunks_exact_mut(wide).zip(dy.chunks_exact(g.output[1])) {
+                padded[..row.len()].copy_from_slice(row);
             }
+            weight_plane(phased, &layout, padded, g, &mut totals);
         }
-        for (dw, total) in dw.iter_mut().zip(total) {
+        for (dw, total) in dw.iter_mut().zip(totals) {
             *dw = total as f32;
         }
     });

@@ -1,10 +1,13 @@
 //! Pooling over windows of 3 x 3 with padding 1, as the cells of the design spaces do. Enters: planes. Leaves: planes, or the
 //! gradient. A maximum's gradient goes to the first of the largest; an average counts no padding.
 //!
-//! A plane is put into a frame of padding, so that each of the nine taps is a slice to go along.
+//! A plane is put into a frame of padding, its columns by phases as in [`super::depthwise`], so that each of the nine taps of
+//! neighbouring windows lies side by side. Results are made block by block in registers, and gradients are gathered, not
+//! scattered: nothing is written before it is whole.
 
 use super::simd::simd;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Extents of one plane.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +23,46 @@ pub(crate) struct Pool3 {
 /// Planes that one task handles at least.
 const TASK: usize = 16;
 
+/// Values that are computed together.
+const BLOCK: usize = 16;
+
+/// Columns left of the first of a framed gradient: what the last tap reaches back.
+const BACK: usize = 2;
+
 impl Pool3 {
     /// Height and width of the result.
     pub(crate) fn output(&self) -> [usize; 2] {
         self.input.map(|n| (n - 1) / self.stride + 1)
     }
 
-    fn frame(&self) -> usize {
-        (self.input[0] + 2) * (self.input[1] + 2)
+    /// Columns of one phase of the framed plane, whole blocks and what the last tap reaches beyond them.
+    fn phase(&self) -> usize {
+        ((self.input[1] + 1) / self.stride + 1).next_multiple_of(BLOCK) + 2
+    }
+
+    /// From one row of the framed plane to the next.
+    fn row(&self) -> usize {
+        self.stride * self.phase()
+    }
+
+    /// Where in its row of the framed plane a pixel lies.
+    fn column(&self, x: usize) -> usize {
+        (x + 1) % self.stride * self.phase() + (x + 1) / self.stride
+    }
+
+    /// Where in its row of the framed plane the tap of the first window lies.
+    fn tap(&self, t: usize) -> usize {
+        t % self.stride * self.phase() + t / self.stride
+    }
+
+    /// A frame without its plane.
+    fn frame(&self) -> Vec<f32> {
+        vec![if self.average { 0.0 } else { f32::NEG_INFINITY }; (self.input[0] + 2) * self.row()]
+    }
+
+    /// From one row of a framed result to the next: [`BACK`], then as many columns as a phase has.
+    fn result_row(&self) -> usize {
+        BACK + self.phase()
     }
 
     /// One over the taps inside the plane, for each output.
@@ -39,31 +74,15 @@ impl Pool3 {
         rows.iter().flat_map(|r| columns.iter().map(move |c| 1.0 / (r * c) as f32)).collect()
     }
 
-    fn fill(&self, plane: &[f32], frame: &mut Vec<f32>) {
+    /// Puts a plane into its frame, whose padding stays as it is.
+    fn fill(&self, plane: &[f32], frame: &mut [f32]) {
         let [_, w] = self.input;
-        frame.clear();
-        frame.resize(self.frame(), if self.average { 0.0 } else { f32::NEG_INFINITY });
-        for (row, framed) in plane.chunks_exact(w).zip(frame[w + 2..].chunks_exact_mut(w + 2)) {
-            framed[1..=w].copy_from_slice(row);
-        }
-    }
-}
-
-simd! {
-    fn sums<'a>(frame: &'a [f32], g: Pool3, y: &'a mut [f32]) {
-        let (wide, [_, ow]) = (g.input[1] + 2, g.output());
-        for (oy, row) in y.chunks_exact_mut(ow).enumerate() {
-            row.fill(0.0);
-            for t in 0..9 {
-                let source = &frame[(oy * g.stride + t / 3) * wide + t % 3..];
-                if g.stride == 1 {
-                    for (y, v) in row.iter_mut().zip(source) {
-                        *y += v;
-                    }
-                } else {
-                    for (y, v) in row.iter_mut().zip(source.iter().step_by(g.stride)) {
-                        *y += v;
-                    }
+        for (row, framed) in plane.chunks_exact(w).zip(frame.chunks_exact_mut(self.row()).skip(1)) {
+            if self.stride == 1 {
+                framed[1..=w].copy_from_slice(row);
+            } else {
+                for (x, v) in row.iter().enumerate() {
+                    framed[self.column(x)] = *v;
                 }
             }
         }
@@ -71,26 +90,19 @@ simd! {
 }
 
 simd! {
-    /// The maximum of each window, and which tap it is.
-    fn maxima<'a>(frame: &'a [f32], g: Pool3, y: &'a mut [f32], tap: &'a mut [f32]) {
-        let (wide, [_, ow]) = (g.input[1] + 2, g.output());
-        for ((oy, row), tap) in y.chunks_exact_mut(ow).enumerate().zip(tap.chunks_exact_mut(ow)) {
-            row.fill(f32::NEG_INFINITY);
-            for t in 0..9 {
-                let source = &frame[(oy * g.stride + t / 3) * wide + t % 3..];
-                let see = |y: &mut f32, tap: &mut f32, v: f32| {
-                    let larger = v > *y;
-                    *y = if larger { v } else { *y };
-                    *tap = if larger { t as f32 } else { *tap };
-                };
-                if g.stride == 1 {
-                    for ((y, tap), v) in row.iter_mut().zip(tap.iter_mut()).zip(source) {
-                        see(y, tap, *v);
+    fn averages<'a>(frame: &'a [f32], g: Pool3, shares: &'a [f32], y: &'a mut [f32]) {
+        let [_, ow] = g.output();
+        for (oy, (row, shares)) in y.chunks_exact_mut(ow).zip(shares.chunks_exact(ow)).enumerate() {
+            for (block, (out, shares)) in row.chunks_mut(BLOCK).zip(shares.chunks(BLOCK)).enumerate() {
+                let mut sum = [0f32; BLOCK];
+                for t in 0..9 {
+                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                    for i in 0..BLOCK {
+                        sum[i] += x[i];
                     }
-                } else {
-                    for ((y, tap), v) in row.iter_mut().zip(tap.iter_mut()).zip(source.iter().step_by(g.stride)) {
-                        see(y, tap, *v);
-                    }
+                }
+                for ((out, sum), share) in out.iter_mut().zip(sum).zip(shares) {
+                    *out = sum * share;
                 }
             }
         }
@@ -98,24 +110,63 @@ simd! {
 }
 
 simd! {
-    /// Adds `dy` to the taps: to all of them, or to the one given.
-    fn scatter<'a>(dy: &'a [f32], tap: &'a [f32], g: Pool3, frame: &'a mut [f32]) {
-        let (wide, [_, ow]) = (g.input[1] + 2, g.output());
-        for ((oy, dy), tap) in dy.chunks_exact(ow).enumerate().zip(tap.chunks_exact(ow)) {
-            for t in 0..9 {
-                let target = &mut frame[(oy * g.stride + t / 3) * wide + t % 3..];
-                let add = |x: &mut f32, dy: f32, tap: f32| {
-                    *x += if g.average | (tap == t as f32) { dy } else { 0.0 };
-                };
-                if g.stride == 1 {
-                    for ((x, dy), tap) in target.iter_mut().zip(dy).zip(tap) {
-                        add(x, *dy, *tap);
-                    }
-                } else {
-                    for ((x, dy), tap) in target.iter_mut().step_by(g.stride).zip(dy).zip(tap) {
-                        add(x, *dy, *tap);
+    fn maxima<'a>(frame: &'a [f32], g: Pool3, y: &'a mut [f32]) {
+        for (oy, row) in y.chunks_exact_mut(g.output()[1]).enumerate() {
+            for (block, out) in row.chunks_mut(BLOCK).enumerate() {
+                let mut most = [f32::NEG_INFINITY; BLOCK];
+                for t in 0..9 {
+                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                    for i in 0..BLOCK {
+                        most[i] = if x[i] > most[i] { x[i] } else { most[i] };
                     }
                 }
+                out.copy_from_slice(&most[..out.len()]);
+            }
+        }
+    }
+}
+
+simd! {
+    /// Which tap is the first of the largest, for each window, into a framed result.
+    fn first_largest<'a>(frame: &'a [f32], g: Pool3, taps: &'a mut [f32]) {
+        let [oh, ow] = g.output();
+        for (oy, row) in taps.chunks_exact_mut(g.result_row()).take(oh).enumerate() {
+            for (block, out) in row[BACK..][..ow].chunks_mut(BLOCK).enumerate() {
+                let (mut most, mut first) = ([f32::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
+                for t in 0..9 {
+                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                    for i in 0..BLOCK {
+                        let larger = x[i] > most[i];
+                        most[i] = if larger { x[i] } else { most[i] };
+                        first[i] = if larger { t as f32 } else { first[i] };
+                    }
+                }
+                out.copy_from_slice(&first[..out.len()]);
+            }
+        }
+    }
+}
+
+simd! {
+    /// Row `y` of the input's gradient, by phases: what the windows give that the pixel is in, or is the largest of. `dy` and
+    /// `taps` are framed.
+    fn gather<'a>(dy: &'a [f32], taps: &'a [f32], g: Pool3, y: usize, row: &'a mut [f32]) {
+        let (s, [oh, _]) = (g.stride, g.output());
+        for (p, phase) in row.chunks_exact_mut(g.phase()).enumerate() {
+            // The columns of this phase that hold pixels.
+            let (first, count) = (usize::from(p == 0), (g.input[1] + p) / s);
+            for (block, out) in phase[first..][..count].chunks_mut(BLOCK).enumerate() {
+                let mut sum = [0f32; BLOCK];
+                for r in (0..3).filter(|r| y + 1 >= *r && (y + 1 - r).is_multiple_of(s) && (y + 1 - r) / s < oh) {
+                    for c in (p..3).step_by(s) {
+                        let from = (y + 1 - r) / s * g.result_row() + BACK + first - c / s + block * BLOCK;
+                        let (dy, taps, t) = (&dy[from..][..BLOCK], &taps[from..][..BLOCK], (3 * r + c) as f32);
+                        for i in 0..BLOCK {
+                            sum[i] += if g.average | (taps[i] == t) { dy[i] } else { 0.0 };
+                        }
+                    }
+                }
+                out.copy_from_slice(&sum[..out.len()]);
             }
         }
     }
@@ -127,14 +178,13 @@ pub(crate) fn forward(x: &[f32], g: Pool3) -> Vec<f32> {
     let shares = g.shares();
     let mut y = vec![0.0; x.len() / (h * w) * oh * ow];
     y.par_chunks_mut(oh * ow).zip(x.par_chunks(h * w)).with_min_len(TASK).for_each_init(
-        || (Vec::new(), vec![0.0; oh * ow]),
-        |(frame, tap), (y, x)| {
+        || g.frame(),
+        |frame, (y, x)| {
             g.fill(x, frame);
             if g.average {
-                sums(frame, g, y);
-                y.iter_mut().zip(&shares).for_each(|(y, share)| *y *= share);
+                averages(frame, g, &shares, y);
             } else {
-                maxima(frame, g, y, tap);
+                maxima(frame, g, y);
             }
         },
     );
@@ -146,22 +196,31 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
     let [[h, w], [oh, ow]] = [g.input, g.output()];
     let shares = g.shares();
     let mut dx = vec![0.0; x.len()];
+    let result = || vec![0f32; oh * g.result_row()];
+    let columns: Range<usize> = BACK..BACK + ow;
     dx.par_chunks_mut(h * w).zip(x.par_chunks(h * w)).zip(dy.par_chunks(oh * ow)).with_min_len(TASK).for_each_init(
-        || (Vec::new(), vec![0.0; oh * ow], vec![0.0; oh * ow]),
-        |(frame, tap, given), ((dx, x), dy)| {
-            given.copy_from_slice(dy);
-            if g.average {
-                given.iter_mut().zip(&shares).for_each(|(d, share)| *d *= share);
-            } else {
-                g.fill(x, frame);
-                // Only the taps of the maxima are needed; `dx`, not written yet, has room for the maxima themselves.
-                maxima(frame, g, &mut dx[..oh * ow], tap);
+        || (g.frame(), result(), result(), vec![0f32; g.row()]),
+        |(frame, taps, given, row), ((dx, x), dy)| {
+            for (oy, (given, dy)) in given.chunks_exact_mut(g.result_row()).zip(dy.chunks_exact(ow)).enumerate() {
+                let given = &mut given[columns.clone()];
+                if g.average {
+                    let shares = &shares[oy * ow..];
+                    given.iter_mut().zip(dy).zip(shares).for_each(|((g, d), share)| *g = d * share);
+                } else {
+                    given.copy_from_slice(dy);
+                }
             }
-            frame.clear();
-            frame.resize(g.frame(), 0.0);
-            scatter(given, tap, g, frame);
-            for (dx, framed) in dx.chunks_exact_mut(w).zip(frame[w + 2..].chunks_exact(w + 2)) {
-                dx.copy_from_slice(&framed[1..=w]);
+            if !g.average {
+                g.fill(x, frame);
+                first_largest(frame, g, taps);
+            }
+            for (y, dx) in dx.chunks_exact_mut(w).enumerate() {
+                gather(given, taps, g, y, row);
+                if g.stride == 1 {
+                    dx.copy_from_slice(&row[1..=w]);
+                } else {
+                    dx.iter_mut().enumerate().for_each(|(x, dx)| *dx = row[g.column(x)]);
+                }
             }
         },
     );
