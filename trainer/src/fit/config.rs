@@ -37,11 +37,15 @@ pub struct Config {
     pub optimizer: Optimizer,
     /// Added to the gradient of weights (not of biases and BatchNorm), times the weight.
     pub weight_decay: f32,
+    /// Largest length of the gradient of all parameters together; longer ones are shortened to it.
+    #[serde(default)]
+    pub clip_norm: Option<f32>,
     /// Share of the target that is spread over all classes, `0..1`.
     pub label_smoothing: f32,
     /// Random changes of the training images.
     pub augment: Augment,
-    /// Steps of the second stage that only collect ranges of activations.
+    /// Steps of the second stage that only collect ranges of activations, behind a first one; without it, they come from
+    /// some batches before the first step.
     pub observe_steps: u64,
     /// From this share of the second stage on, BatchNorm uses its running statistics and ranges stand still, so that what
     /// is trained is what folding will give; `0..=1`.
@@ -69,6 +73,7 @@ impl Default for Config {
             schedule: Schedule::Cosine,
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: true },
             weight_decay: 5e-4,
+            clip_norm: None,
             label_smoothing: 0.0,
             augment: Augment::CROP_FLIP,
             observe_steps: 100,
@@ -110,6 +115,9 @@ impl Config {
             (self.label_smoothing, "label_smoothing"),
         ] {
             need((0.0..=1.0).contains(&value), format!("{name}: found {value}, expected 0 to 1"));
+        }
+        if let Some(clip) = self.clip_norm {
+            need(clip > 0.0 && clip.is_finite(), format!("clip_norm: found {clip}, expected a positive number"));
         }
         let decay = self.weight_decay;
         need(decay >= 0.0 && decay.is_finite(), format!("weight_decay: found {decay}, expected 0 or more"));

@@ -41,12 +41,25 @@ impl Memory {
 }
 
 impl Optimizer {
-    /// One step on all parameters.
-    pub(super) fn step(&self, model: &mut Model, memory: &mut Memory, grads: &mut Gradients, rate: f32, decay: f32) {
+    /// One step on all parameters, with gradients no longer than `clip` together.
+    pub(super) fn step(
+        &self,
+        model: &mut Model,
+        memory: &mut Memory,
+        grads: &mut Gradients,
+        rate: f32,
+        decay: f32,
+        clip: Option<f32>,
+    ) {
         memory.steps += 1;
-        for i in 0..model.parameters().len() {
+        let found: Vec<_> = model.parameters().iter().map(|parameter| parameter.value.grad_remove(grads)).collect();
+        let shrink = clip.map(|clip| (clip / norm(&found)).min(1.0)).filter(|&shrink| shrink < 1.0);
+        for (i, g) in found.into_iter().enumerate() {
+            let Some(mut g) = g else { continue };
+            if let Some(shrink) = shrink {
+                g = g * shrink;
+            }
             let parameter = &model.parameters()[i];
-            let Some(mut g) = parameter.value.grad_remove(grads) else { continue };
             let w = parameter.value.clone().inner();
             if parameter.role == Role::Weight && decay > 0.0 {
                 g = g + w.clone() * decay;
@@ -76,4 +89,10 @@ impl Optimizer {
             model.set_parameter(i, w - change * rate);
         }
     }
+}
+
+/// Length of all gradients together.
+fn norm(gradients: &[Option<Tensor<1>>]) -> f32 {
+    let squares = gradients.iter().flatten().map(|g| f64::from((g.clone() * g.clone()).sum().into_scalar::<f32>()));
+    squares.sum::<f64>().sqrt() as f32
 }

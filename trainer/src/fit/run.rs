@@ -5,7 +5,7 @@ use super::state::{State, Tally};
 use super::{Config, FitError, Memory, Progress, Row, Stage, Step, evaluate};
 use crate::data::{augmented, order};
 use crate::ops::Statistics;
-use crate::run::{Model, Momentum, Pass};
+use crate::run::{Model, Momentum, Pass, settle};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use exporter::checkpoint::{self, Extra};
 use exporter::data::Dataset;
@@ -13,6 +13,9 @@ use exporter::network::Network;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Batches that statistics and ranges come from where quantization begins with the first step.
+const SETTLING: usize = 8;
 
 /// What a run left.
 #[derive(Debug)]
@@ -110,6 +113,12 @@ impl Run<'_> {
                 // A new stage: the momentum of the old one belongs to another function.
                 state.memory = Memory::new(state.model.parameters().len());
                 state.model.restrain(&self.config.simulation);
+                if state.step == 0 {
+                    // No training has found ranges, and weights that were made for rounded activations lose what they know
+                    // when they are trained on others.
+                    let simulation = Some(self.config.simulation);
+                    settle(&mut state.model, self.train_set, SETTLING, self.config.seed, simulation)?;
+                }
             }
             let first = (state.step % per_epoch) as usize * self.config.batch;
             self.step(&mut state, &shuffled.1[first..first + self.config.batch], epoch, &place)?;
@@ -173,7 +182,7 @@ impl Run<'_> {
         let pass = Pass {
             statistics: if frozen { Statistics::Running } else { Statistics::Batch },
             simulation: place.quantized.then_some(config.simulation),
-            activations: place.step >= config.observe_steps,
+            activations: config.float.epochs == 0 || place.step >= config.observe_steps,
             observe: (!frozen).then_some(Momentum { statistics: config.norm_momentum, ranges: config.range_momentum }),
         };
         let logits = model.forward(x, &pass, true)?;
@@ -187,7 +196,8 @@ impl Run<'_> {
         state.tally.loss += loss;
         let mut gradients = cross_entropy(logits, &labels, config.label_smoothing).backward();
         let rate = config.schedule.rate(&place.stage, place.step, place.steps);
-        config.optimizer.step(model, &mut state.memory, &mut gradients, rate, config.weight_decay);
+        let (decay, clip) = (config.weight_decay, config.clip_norm);
+        config.optimizer.step(model, &mut state.memory, &mut gradients, rate, decay, clip);
         if place.quantized {
             model.restrain(&config.simulation);
         }

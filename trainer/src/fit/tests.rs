@@ -278,10 +278,11 @@ fn optimizers_step_as_their_formulas_say() {
     use super::Memory;
     use crate::run::{Role, to_tensor, to_vec};
     let gradient = |i: usize, step: usize| ((i * 7 + step * 3) % 11) as f64 / 10.0 - 0.5;
-    for (optimizer, decay) in [
-        (Optimizer::Sgd { momentum: 0.9, nesterov: false }, 0.0),
-        (Optimizer::Sgd { momentum: 0.8, nesterov: true }, 0.1),
-        (Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 }, 0.0),
+    for (optimizer, decay, clip) in [
+        (Optimizer::Sgd { momentum: 0.9, nesterov: false }, 0.0, None),
+        (Optimizer::Sgd { momentum: 0.8, nesterov: true }, 0.1, Some(1.5)),
+        (Optimizer::Sgd { momentum: 0.8, nesterov: true }, 0.1, Some(1e6)),
+        (Optimizer::Adam { beta1: 0.9, beta2: 0.99, epsilon: 1e-6 }, 0.0, None),
     ] {
         let device = Device::flex();
         let mut model = Model::new(network("resnet8"), &device).unwrap();
@@ -293,9 +294,11 @@ fn optimizers_step_as_their_formulas_say() {
             let g: Vec<f32> = (0..w.len()).map(|i| gradient(i, step) as f32).collect();
             // The gradient of sum(w * g) is g.
             let loss = (model.parameters()[which].value.clone() * to_tensor(&g, &device).autodiff()).sum();
-            optimizer.step(&mut model, &mut memory, &mut loss.backward(), 0.1, decay);
+            optimizer.step(&mut model, &mut memory, &mut loss.backward(), 0.1, decay, clip);
+            let length = (0..w.len()).map(|i| gradient(i, step).powi(2)).sum::<f64>().sqrt();
+            let shrink = clip.map_or(1.0, |clip| (f64::from(clip) / length).min(1.0));
             for i in 0..w.len() {
-                let g = gradient(i, step) + f64::from(decay) * w[i];
+                let g = shrink * gradient(i, step) + f64::from(decay) * w[i];
                 w[i] -= 0.1
                     * match optimizer {
                         Optimizer::Sgd { momentum, nesterov } => {

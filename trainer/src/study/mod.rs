@@ -27,6 +27,10 @@ pub use table::table;
 /// Batches of 64 images that statistics and ranges come from where nothing was trained.
 const BATCHES: usize = 8;
 
+/// Longest gradient of a step. At two bits some are a thousand times longer than others, and one of them is enough to lose a
+/// network.
+const CLIP: f32 = 5.0;
+
 /// Where weights come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
@@ -120,6 +124,7 @@ impl Study<'_> {
             float: Stage { epochs: 0, ..Config::default().float },
             quantized: Stage { epochs: self.epochs, rate: self.rate, warmup: 0 },
             simulation,
+            clip_norm: Some(CLIP),
             ..Config::default()
         };
         let (mut curve, stop) = (Curve::default(), AtomicBool::new(false));
