@@ -6,7 +6,7 @@ use crate::Outcome;
 use crate::terminal::{columns, print, thousands};
 use anyhow::{Context, Result};
 use clap::Args;
-use runtime::host::{Bytes, Executor, Prepared};
+use runtime::host::{Bytes, Executor, Prepared, make_room};
 use runtime::image::Image;
 use runtime::observe::Timing;
 use std::num::NonZero;
@@ -33,7 +33,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
+    let mut bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
+    make_room(&mut bytes).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
     let mut network = Prepared::with(image, a.kernels.unwrap_or_else(Executor::best)).with_threads(a.threads);
     // Latency does not depend on the values: the kernels have no data-dependent branches worth a difference.

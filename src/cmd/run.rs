@@ -8,7 +8,7 @@ use crate::terminal::{columns, print};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use runtime::exec::Output;
-use runtime::host::{Bytes, Prepared};
+use runtime::host::{Bytes, Prepared, make_room};
 use runtime::image::Image;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -38,7 +38,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
+    let mut bytes = Bytes::read(&a.model).with_context(|| a.model.display().to_string())?;
+    make_room(&mut bytes).with_context(|| a.model.display().to_string())?;
     let image = Image::check(&bytes).with_context(|| a.model.display().to_string())?;
     let mut network = Prepared::new(image);
     if a.verbose {

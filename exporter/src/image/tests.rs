@@ -320,6 +320,47 @@ fn patches_that_save_nothing_are_refused() {
     assert!(error.starts_with(&format!("32 patches: the arena has {bytes} bytes without them")), "{error}");
 }
 
+/// Outputs that lie over inputs are moved away, and no bit changes.
+#[test]
+fn room_changes_no_bit() {
+    use runtime::host::{Executor, Prepared, make_room};
+    let over = |image: &Image| {
+        let ops = image.ops().filter(|op| op.repr.kind.name() != "Reshape");
+        let ranges = ops.map(|op| (op.input(0).range(), op.output().range()));
+        ranges.filter(|(x, y)| x != y && x.start < y.end && y.start < x.end).count()
+    };
+    let (mut moved, mut left) = (0, 0);
+    for seed in 0..12 {
+        let float = if seed % 2 == 0 { wide(seed) } else { foreign(seed, Sample { batch_norm: false, blocks: 4 }) };
+        let pixels = images(&float, 2, seed);
+        let quantized = quantize_network(&float, &pixels, &Options::mobile(8, 8)).unwrap().network;
+        let file = write(&quantized).unwrap();
+        let mut roomy = pack(&file, &["x86".parse::<Target>().unwrap()]).unwrap();
+        make_room(&mut roomy).unwrap();
+        let [plain, with] = [&file, &roomy].map(|file| Image::check(file).unwrap());
+        assert_eq!(over(&with) < over(&plain), with.arena_bytes() > plain.arena_bytes());
+        moved += over(&plain);
+        left += over(&with);
+        let mut arena = vec![0xa5; with.arena_bytes()];
+        for pixels in pixels.chunks_exact(pixels.len() / 2) {
+            let expected = oracle(&quantized, pixels);
+            let integers =
+                |output: runtime::exec::Output| (0..output.len()).map(|i| output.integer(i)).collect::<Vec<_>>();
+            let mut session = Session::new(with, &mut arena).unwrap();
+            assert_eq!(integers(session.run_pixels(pixels).unwrap()), expected, "seed {seed}");
+            for executor in Executor::all() {
+                let mut prepared = Prepared::with(with, executor).with_threads(2.try_into().unwrap());
+                for _ in 0..12 {
+                    let found = integers(prepared.run_pixels(pixels).unwrap());
+                    assert_eq!(found, expected, "seed {seed}, {executor}");
+                }
+            }
+        }
+    }
+    // Where a reshape reads them, they stay.
+    assert!(moved >= 6 && 4 * left <= moved, "{moved} outputs lay over inputs, {left} still do");
+}
+
 /// Every executor of this machine, on networks of every form: with the weights of the image as with those that it packs itself.
 #[test]
 fn packed_weights_change_no_bit() {

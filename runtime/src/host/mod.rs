@@ -9,6 +9,7 @@ mod bytes;
 mod isa;
 mod pace;
 mod packed;
+mod room;
 mod step;
 mod team;
 
@@ -16,6 +17,7 @@ pub use crate::kernels::simd::packing::Packing;
 pub use bytes::Bytes;
 pub use isa::{Executor, Isa, UnknownExecutor};
 pub use packed::{Origin, PackError, pack, portable};
+pub use room::make_room;
 
 use crate::{
     exec::{Output, Run, RunError},
@@ -28,7 +30,7 @@ use std::{num::NonZero, time::Instant};
 use step::Step;
 use team::Team;
 
-/// A network, ready to run on this machine.
+/// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
 #[derive(Debug)]
 pub struct Prepared<'i> {
     image: Image<'i>,

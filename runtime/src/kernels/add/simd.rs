@@ -3,7 +3,6 @@
 
 use super::Add;
 use crate::kernels::simd::{Kernel, Simd};
-use core::ops::Range;
 
 /// Elements at a time.
 pub(crate) const CHUNK: usize = 64;
@@ -57,12 +56,12 @@ impl Constants {
     }
 }
 
-/// An Add to be run on tensors in the arena. The output may take the place of an input.
+/// An Add to be run on a part of its tensors.
 pub(crate) struct Sum<'a> {
-    pub(crate) add: &'a Add,
-    pub(crate) arena: &'a mut [u8],
-    pub(crate) inputs: [Range<usize>; 2],
-    pub(crate) y: Range<usize>,
+    pub(crate) add: Add,
+    /// As long as `y`; none for what lies in `y`, and is written over.
+    pub(crate) inputs: [Option<&'a [u8]>; 2],
+    pub(crate) y: &'a mut [u8],
 }
 
 impl Kernel for Sum<'_> {
@@ -70,11 +69,9 @@ impl Kernel for Sum<'_> {
 
     #[inline(always)]
     fn run<V: Simd>(self, simd: V) {
-        let constants = Constants::new(self.add);
-        for start in (0..self.y.len()).step_by(CHUNK) {
-            let len = CHUNK.min(self.y.len() - start);
-            let a = &self.arena[self.inputs[0].start + start..][..len];
-            let b = &self.arena[self.inputs[1].start + start..][..len];
+        let constants = Constants::new(&self.add);
+        for (i, y) in self.y.chunks_mut(CHUNK).enumerate() {
+            let [a, b] = self.inputs.map(|x| x.map_or(&*y, |x| &x[i * CHUNK..][..y.len()]));
             let (padded_a, padded_b);
             let (a, b) = match (a.first_chunk(), b.first_chunk()) {
                 (Some(a), Some(b)) => (a, b),
@@ -85,10 +82,9 @@ impl Kernel for Sum<'_> {
             };
             // The only call, so that it becomes a part of the loop.
             let sums = simd.add(a, b, &constants);
-            let y = &mut self.arena[self.y.start + start..][..len];
             match y.first_chunk_mut() {
                 Some(y) => *y = sums,
-                None => y.copy_from_slice(&sums[..len]),
+                None => y.copy_from_slice(&sums[..y.len()]),
             }
         }
     }

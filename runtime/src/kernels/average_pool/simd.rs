@@ -10,11 +10,14 @@ use crate::{
 /// Channels at a time.
 const CHUNK: usize = 64;
 
-/// A pool to be run; `multiplier` gives the one for so many taps.
+/// Some rows of a pool to be run; `multiplier` gives the one for so many taps.
 pub(crate) struct Mean<'a, M> {
     pub(crate) window: Window,
     pub(crate) multiplier: M,
     pub(crate) x: Input<'a>,
+    /// The first row.
+    pub(crate) first: usize,
+    /// With the bytes of these rows.
     pub(crate) y: Output<'a>,
 }
 
@@ -26,10 +29,11 @@ impl<M: Fn(usize) -> f32> Kernel for Mean<'_, M> {
         let Self { window, x, y, .. } = self;
         let ([h, w, channels], [_, out_w, _]) = (x.shape, y.shape);
         for (i, pixel) in y.bytes.chunks_exact_mut(channels).enumerate() {
-            let (rows, columns) = (window.taps(0, i / out_w, h), window.taps(1, i % out_w, w));
+            let place = [self.first + i / out_w, i % out_w];
+            let (rows, columns) = (window.taps(0, place[0], h), window.taps(1, place[1], w));
             let taps = rows.len() * columns.len();
             let requantizer = Requantizer::new((self.multiplier)(taps), y.zero_point, y.clamp);
-            let origin = [0, 1].map(|axis| [i / out_w, i % out_w][axis] * window.stride[axis]);
+            let origin = [0, 1].map(|axis| place[axis] * window.stride[axis]);
             for (block, pixel) in pixel.chunks_mut(CHUNK).enumerate() {
                 let mut sums = [-(taps as i32) * x.zero_point; CHUNK];
                 for r in rows.clone() {

@@ -3,10 +3,13 @@
 use super::{Input, Output, Window};
 use crate::kernels::simd::{Kernel, Simd};
 
-/// A pool to be run.
+/// Some rows of a pool to be run.
 pub(crate) struct Largest<'a> {
     pub(crate) window: Window,
     pub(crate) x: Input<'a>,
+    /// The first row.
+    pub(crate) first: usize,
+    /// With the bytes of these rows.
     pub(crate) y: Output<'a>,
 }
 
@@ -20,7 +23,7 @@ impl Kernel for Largest<'_> {
         let [low, high] = self.y.clamp.map(|end| end as u8 ^ flip);
         let ([h, w, channels], [_, out_w, _], window) = (self.x.shape, self.y.shape, self.window);
         for (i, y) in self.y.bytes.chunks_exact_mut(channels).enumerate() {
-            let (oy, ox) = (i / out_w, i % out_w);
+            let (oy, ox) = (self.first + i / out_w, i % out_w);
             y.fill(0);
             for r in window.taps(0, oy, h) {
                 for s in window.taps(1, ox, w) {
