@@ -103,6 +103,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5e-4)]
     weight_decay: f32,
 
+    /// Shorten gradients that are longer than this, all parameters together; at two bits 5 keeps single steps from losing a network
+    #[arg(long, value_name = "LENGTH")]
+    clip_norm: Option<f32>,
+
     /// Share of the target spread over all classes
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     label_smoothing: f32,
@@ -167,6 +171,7 @@ impl Arguments {
                 OptimizerName::Sgd => Optimizer::Sgd { momentum: 0.9, nesterov: true },
                 OptimizerName::Adam => Optimizer::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 },
             },
+            clip_norm: self.clip_norm,
             weight_decay: self.weight_decay,
             label_smoothing: self.label_smoothing,
             augment: match self.augment {

@@ -6,6 +6,7 @@
 //! take them, or finds them so in the image ([`pack`]).
 
 mod bytes;
+mod common;
 mod isa;
 mod pace;
 mod packed;
@@ -24,6 +25,7 @@ use crate::{
     image::{Image, Op},
     observe::Observer,
 };
+use common::Common;
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
@@ -34,6 +36,7 @@ use team::Team;
 #[derive(Debug)]
 pub struct Prepared<'i> {
     image: Image<'i>,
+    ops: Vec<Op<'i>>,
     executor: Executor,
     steps: Vec<Step>,
     weights: Rows<'i>,
@@ -57,6 +60,7 @@ impl<'i> Prepared<'i> {
         });
         let mut prepared = Self {
             image,
+            ops: image.ops().collect(),
             executor,
             steps,
             weights,
@@ -144,20 +148,31 @@ impl<'i> Prepared<'i> {
     }
 
     /// A run, begun by `begin`, alone or together.
+    #[allow(unsafe_code, reason = "parts of an op use one arena at the same time")]
     fn run<'s, O: Observer>(
         &'s mut self,
         observer: &mut O,
         begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
     ) -> Result<Output<'i, 's>, RunError> {
-        let Self { image, steps, weights, arena, scratch, team, .. } = self;
-        let (weights, scratch) = (weights.rows(), &mut **scratch);
+        let Self { image, ops, steps, weights, arena, scratch, team, .. } = self;
+        let (weights, scratch, arena_bytes) = (weights.rows(), Common::new(scratch), arena.len());
         let run = Run { image: *image, arena };
         let Some((team, pace)) = team else {
             return begin(run, observer, &mut |op, arena| steps[op.index].run(op, weights, arena, scratch, None));
         };
+        let threads = team.threads();
+        let work = |op: usize, arena: *mut u8, part: usize| {
+            let (step, op) = (&steps[op], &ops[op]);
+            // SAFETY: `Step::run` shares an op with its whole arena, which it has borrowed mutably, and waits for all parts; each has
+            // its scratch.
+            unsafe {
+                let arena = Common::lent(arena, arena_bytes);
+                step.part(op, weights, arena, scratch, [part, step.parts(op, threads)]);
+            }
+        };
         let together = pace.together();
         let start = Instant::now();
-        let mut running = together.then(|| team.run());
+        let mut running = together.then(|| team.run(&work));
         let output = begin(run, observer, &mut |op, arena| {
             steps[op.index].run(op, weights, arena, scratch, running.as_mut());
         });

@@ -1,18 +1,19 @@
 //! One op, prepared. Enters: an op of the image, the instruction set. Leaves: packed weights, and with them the op's output
-//! in the arena.
+//! in the arena, or, part by part, some of its rows.
+#![allow(unsafe_code, reason = "parts of an op run at the same time, in an arena whose plan has been checked")]
 
-use super::{Executor, Isa, team::Running};
+use super::{Executor, Isa, common::Common, team::Running};
 use crate::{
     exec::step,
     image::{Op, repr::OpKind},
     kernels::{
-        Kernels, Output, Window,
+        Input, Kernels, Output, Window,
         add::simd::Sum,
         average_pool::simd::Mean,
         conv2d::packed::{Packed, Rows, flat},
         max_pool::simd::Largest,
         simd::{
-            Kernel, Row,
+            Row,
             packing::{Source, Spoiled},
         },
     },
@@ -62,111 +63,103 @@ impl Step {
         }
     }
 
-    /// Runs the op, with whoever is there to help. The scratch holds [`Self::memory`] for each part; `weights` are the packed
-    /// rows of the network.
-    pub(super) fn run(
+    /// Parts in which so many threads run the op, none of them empty.
+    pub(super) fn parts(&self, op: &Op, threads: usize) -> usize {
+        let worth = match self {
+            Self::Plain(_) => false,
+            Self::Conv(..) => op.macs() >= SHARED_MACS,
+            Self::Vectorized(_) => op.output().len() >= SHARED_BYTES,
+        };
+        let height = op.output().shape()[0];
+        if worth { height.div_ceil(height.div_ceil(threads)) } else { 1 }
+    }
+
+    /// Runs the op, with whoever is there to help: a [`Running`] whose work is [`Self::part`]. The scratch holds [`Self::memory`]
+    /// for each part; `weights` are the packed rows of the network.
+    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: Common, team: Option<&mut Running>) {
+        if let Self::Plain(kernels) = self {
+            return step::run(*kernels, op, arena);
+        }
+        let (from, to) = (op.input(0).range(), source(op, arena.len()));
+        if from != to {
+            arena.copy_within(from, to.start);
+        }
+        let arena = Common::new(arena);
+        let parts = team.as_ref().map_or(1, |team| self.parts(op, team.threads()));
+        match team {
+            Some(team) if parts > 1 => team.share(op.index, arena.first(), parts),
+            // SAFETY: the arena and the scratch are borrowed mutably, and this is the only part.
+            _ => unsafe { self.part(op, weights, arena, scratch, [0, 1]) },
+        }
+    }
+
+    /// Runs one part of the op: which one, and of how many.
+    ///
+    /// # Safety
+    /// Nobody else may use the scratch of the part, or read or write the arena, but for other parts of the same op.
+    ///
+    /// # Panics
+    /// When the step is [`Self::Plain`].
+    pub(super) unsafe fn part(
         &self,
         op: &Op,
         weights: &[Row],
-        arena: &mut [u8],
-        scratch: &mut [u8],
-        team: Option<&mut Running>,
+        arena: Common,
+        scratch: Common,
+        [part, parts]: [usize; 2],
     ) {
+        let (x, y) = (op.input(0), op.output());
+        let [height, width, channels] = y.shape();
+        let in_part = height.div_ceil(parts);
+        let rows = part * in_part..height.min((part + 1) * in_part);
+        let at = y.range().start;
+        let bytes = at + rows.start * width * channels..at + rows.end * width * channels;
+        // SAFETY: other parts write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
+        // Add, is not asked for.
+        let y = Output::new(&y, op.clamp(), unsafe { arena.write(bytes.clone()) });
+        // SAFETY: no part writes what lies apart from the output. Called where that is so.
+        let input = || unsafe { Input::new(&x, arena.read(source(op, arena.len()))) };
         match self {
-            Self::Plain(kernels) => step::run(*kernels, op, arena),
+            Self::Plain(_) => unreachable!("such an op has no parts"),
             Self::Conv(isa, packed) => {
-                let (x, y, _) = step::apart(op, arena);
-                let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
-                let team = team.filter(|_| op.macs() >= SHARED_MACS);
-                share(*isa, y, (scratch, packed.memory()), team, move |rows, y, scratch| Rows {
-                    packed,
-                    weights,
-                    x,
-                    y,
-                    rows,
-                    scratch,
-                });
+                let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(input()) } else { input() };
+                let each = packed.memory();
+                // SAFETY: of this part.
+                let scratch = unsafe { scratch.write(part * each..(part + 1) * each) };
+                isa.run(Rows { packed, weights, x, y, rows, scratch });
             }
-            Self::Vectorized(isa) => vectorized(*isa, op, arena, team.filter(|_| op.output().len() >= SHARED_BYTES)),
+            Self::Vectorized(isa) => match op.repr.kind {
+                OpKind::Add { multipliers, shift } => {
+                    let add = step::add_constants(op, multipliers, shift);
+                    let inputs = [0, 1].map(|i| {
+                        let (x, y) = (op.input(i).range(), op.output().range());
+                        let rows = x.start + (bytes.start - y.start)..x.start + (bytes.end - y.start);
+                        // SAFETY: the check of the image has seen that what is not in the place of the output lies apart from it.
+                        (x != y).then(|| unsafe { arena.read(rows) })
+                    });
+                    isa.run(Sum { add, inputs, y: y.bytes });
+                }
+                OpKind::MaxPool { window } => {
+                    isa.run(Largest { window: window.into(), x: input(), first: rows.start, y });
+                }
+                OpKind::AveragePool { window, multipliers } => {
+                    let multipliers = op.table(multipliers);
+                    let multiplier = |taps: usize| multipliers.f32(taps - 1);
+                    isa.run(Mean { window: window.into(), multiplier, x: input(), first: rows.start, y });
+                }
+                OpKind::GlobalAveragePool { multiplier } => {
+                    let x = input();
+                    let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
+                    isa.run(Mean { window, multiplier: |_: usize| multiplier, x, first: 0, y });
+                }
+                _ => unreachable!("no other op is prepared so"),
+            },
         }
     }
 }
 
-/// Runs the kernels that make all rows of `y`: one, or one for each thread, each with neighbouring rows. There are so many bytes of
-/// scratch for each.
-fn share<'a, K: Kernel>(
-    isa: Isa,
-    y: Output<'a>,
-    (scratch, each): (&'a mut [u8], usize),
-    team: Option<&mut Running>,
-    kernel: impl Fn(Range<usize>, Output<'a>, &'a mut [u8]) -> K + Sync,
-) {
-    let [height, width, channels] = y.shape;
-    let threads = team.as_ref().map_or(1, |team| team.threads()).min(height);
-    match team.filter(|_| threads > 1) {
-        None => {
-            isa.run(kernel(0..height, y, scratch));
-        }
-        Some(team) => {
-            let in_part = height.div_ceil(threads);
-            let Output { shape, zero_point, clamp, bytes } = y;
-            team.share((bytes, scratch), [in_part * width * channels, each], move |part, bytes, scratch| {
-                let rows = part * in_part..height.min((part + 1) * in_part);
-                isa.run(kernel(rows, Output { shape, zero_point, clamp, bytes }, scratch));
-            });
-        }
-    }
-}
-
-fn vectorized(isa: Isa, op: &Op, arena: &mut [u8], team: Option<&mut Running>) {
-    let nothing = (&mut [][..], 0);
-    match op.repr.kind {
-        OpKind::Add { multipliers, shift } => {
-            let add = step::add_constants(op, multipliers, shift);
-            let (inputs, y) = sum_operands(op, arena);
-            let row: usize = y.shape[1..].iter().product();
-            share(isa, y, nothing, team, move |rows, y, _| {
-                let bytes = rows.start * row..rows.end * row;
-                Sum { add, inputs: inputs.map(|x| x.map(|x| &x[bytes.clone()])), y: y.bytes }
-            });
-        }
-        OpKind::MaxPool { window } => {
-            let (x, y, _) = step::apart(op, arena);
-            share(isa, y, nothing, team, move |rows, y, _| Largest { window: window.into(), x, first: rows.start, y });
-        }
-        OpKind::AveragePool { window, multipliers } => {
-            let (x, y, _) = step::apart(op, arena);
-            let multipliers = op.table(multipliers);
-            let multiplier = |taps: usize| multipliers.f32(taps - 1);
-            share(isa, y, nothing, team, move |rows, y, _| Mean {
-                window: window.into(),
-                multiplier,
-                x,
-                first: rows.start,
-                y,
-            });
-        }
-        OpKind::GlobalAveragePool { multiplier } => {
-            let (x, y, _) = step::apart(op, arena);
-            let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
-            isa.run(Mean { window, multiplier: |_: usize| multiplier, x, first: 0, y });
-        }
-        _ => unreachable!("no other op is prepared so"),
-    }
-}
-
-/// What an Add reads, nothing where it reads what lies where it writes, and what it writes.
-fn sum_operands<'m>(op: &Op, arena: &'m mut [u8]) -> ([Option<&'m [u8]>; 2], Output<'m>) {
-    let (x, y) = ([0, 1].map(|i| op.input(i).range()), op.output());
-    let twice = x[0] == x[1];
-    let apart = [x[0] != y.range(), x[1] != y.range() && !twice];
-    let [a, b, bytes] = arena
-        .get_disjoint_mut([
-            if apart[0] { x[0].clone() } else { 0..0 },
-            if apart[1] { x[1].clone() } else { 0..0 },
-            y.range(),
-        ])
-        .expect("the check has seen that what an Add reads lies apart from what it writes, or in the same place");
-    let a = apart[0].then_some(&*a);
-    (if twice { [a; 2] } else { [a, apart[1].then_some(&*b)] }, Output::new(&y, op.clamp(), bytes))
+/// Where an op reads its first input in an arena of so many bytes: a copy at the end, if its output lies over a part of it.
+fn source(op: &Op, arena: usize) -> Range<usize> {
+    let (x, y) = (op.input(0).range(), op.output().range());
+    if x != y && x.start < y.end && y.start < x.end { arena - x.len()..arena } else { x }
 }

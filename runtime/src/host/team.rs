@@ -1,16 +1,15 @@
-//! Threads that share the work of one op. Enters: slices cut into parts, one for each thread. Leaves: all parts worked on, each
-//! once. Helpers look for work during a run, and for a moment after it, in case the next one follows at once; then they wait in the
-//! kernel. Part `i` is thread `i`'s in every call, so that a core finds in its cache what it wrote before; but a part whose helper
-//! does not begin is done by the calling thread, which never waits for a helper to wake.
+//! Threads that share the work of an op. Enters: what the parts of all ops do, for a run, and op by op the number of parts, one for
+//! each thread. Leaves: all parts done, each once. Helpers look for work during a run, and for a moment after it, in case the next
+//! one follows at once; then they wait in the kernel. Part `i` is thread `i`'s in every call, so that a core finds in its cache what it
+//! wrote before; but a part whose helper does not begin is done by the calling thread, which never waits for a helper to wake.
 //!
-//! What one core has written takes another one some 100 ns to read. So the calling thread writes one cache line to begin a call, a
-//! helper one to end it, and whether a helper has begun is looked at only when it takes long.
+//! What one core has written takes another one some 150 ns to see. So the calling thread writes one cache line to begin a call, with all
+//! in it that changes from op to op, a helper one to end it, and whether a helper has begun is looked at only when it takes long.
 #![allow(unsafe_code, reason = "helpers outlive what a part borrows; nobody waits for them but the call that lends it")]
 
 use std::{
     cell::UnsafeCell,
     fmt,
-    marker::PhantomData,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-type Work = dyn Fn(usize) + Sync;
+/// What is done in a run, given the number of an op, the start of the arena, and the number of a part.
+pub(super) type Work<'w> = dyn Fn(usize, *mut u8, usize) + Sync + 'w;
 
 /// Turns after which a thread that finds nothing to do gives its core away.
 const PATIENCE: u32 = 1 << 12;
@@ -48,16 +48,24 @@ struct Shared {
     states: Box<[State]>,
 }
 
-/// What the calling thread alone writes, in cache lines of its own.
-#[repr(align(128))]
+/// What the calling thread alone writes: one cache line.
+#[repr(C, align(128))]
 struct Board {
     /// Which call this is, from 1, and in the last [`PARTS`] bits how many parts it has.
     call: AtomicU64,
-    /// The call's work: written while no part can be taken, read by who has taken one.
-    work: UnsafeCell<*const Work>,
+    /// What is written while no part can be taken, and read by who has taken one.
+    task: UnsafeCell<Task>,
     /// Whether a network runs.
     running: AtomicBool,
     stop: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Task {
+    op: usize,
+    arena: *mut u8,
+    /// Of the run.
+    work: *const Work<'static>,
 }
 
 /// How far a helper is.
@@ -79,10 +87,10 @@ struct Completed {
     failed: AtomicBool,
 }
 
-// SAFETY: `work` is written by the one thread that calls `Team::share`, between two calls. A helper reads it after it has taken its
+// SAFETY: `task` is written by the one thread that calls `Running::share`, between two calls. A helper reads it after it has taken its
 // part of a call, by a successful exchange of its `taken`; the call returns, and so the next write comes, after that part is done.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `work` is only followed as said above, whichever thread holds the value.
+// SAFETY: the pointers in `task` are only followed as said above, whichever thread holds the value.
 unsafe impl Send for Shared {}
 
 impl Team {
@@ -92,11 +100,11 @@ impl Team {
     /// With 65,535 or more.
     pub(super) fn new(helpers: usize) -> Self {
         assert!(helpers < (1 << PARTS) - 1, "{helpers} helpers");
-        let nothing: &Work = &|_| {};
+        let nothing: &Work = &|_, _, _| {};
         let shared = Arc::new(Shared {
             board: Board {
                 call: AtomicU64::new(0),
-                work: UnsafeCell::new(nothing),
+                task: UnsafeCell::new(Task { op: 0, arena: std::ptr::null_mut(), work: nothing }),
                 running: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
             },
@@ -122,11 +130,11 @@ impl Team {
         self.helpers.len() + 1
     }
 
-    /// Wakes the helpers, until what is returned is dropped.
-    pub(super) fn run(&mut self) -> Running<'_> {
+    /// Wakes the helpers, which do `work`, until what is returned is dropped.
+    pub(super) fn run<'t>(&'t mut self, work: &'t Work<'t>) -> Running<'t> {
         self.shared.board.running.store(true, Ordering::Release);
         self.helpers.iter().for_each(|helper| helper.thread().unpark());
-        Running(self)
+        Running { team: self, work }
     }
 }
 
@@ -148,58 +156,41 @@ impl fmt::Debug for Team {
 }
 
 /// A team whose helpers are awake.
-#[derive(Debug)]
-pub(super) struct Running<'t>(&'t mut Team);
+pub(super) struct Running<'t> {
+    team: &'t mut Team,
+    work: &'t Work<'t>,
+}
 
 impl Running<'_> {
     /// Threads, the calling one included.
     pub(super) fn threads(&self) -> usize {
-        self.0.threads()
+        self.team.threads()
     }
 
-    /// Cuts slices into parts of `lengths` and calls `work` with the number and the slices of each part: the first on this thread,
-    /// the others on any. Returns when all are done. There are as many parts as the first slice has; of the second, the last ones
-    /// may be shorter, or empty.
+    /// Does every part below `parts` of an op once, the first on this thread and the others on any, and returns when all are done.
     ///
     /// # Panics
-    /// When `work` panics, or there are more parts than threads.
-    pub(super) fn share<'a, T: Send, U: Send>(
-        &mut self,
-        slices: (&'a mut [T], &'a mut [U]),
-        lengths: [usize; 2],
-        work: impl Fn(usize, &'a mut [T], &'a mut [U]) + Sync,
-    ) {
-        let count = slices.0.len().div_ceil(lengths[0]);
-        assert!(count <= self.threads(), "{count} parts");
-        let slices = (Chunks::new(slices.0, lengths[0]), Chunks::new(slices.1, lengths[1]));
-        // By value, so that it all lies together.
-        self.call(count, &move |part| {
-            let slices = &slices;
-            // SAFETY: `call` asks for every number below `count` once.
-            let (a, b) = unsafe { (slices.0.get(part), slices.1.get(part)) };
-            work(part, a, b);
-        });
-    }
-
-    /// Calls `work` with every number below `parts`, once each.
-    fn call<'w>(&mut self, parts: usize, work: &'w (dyn Fn(usize) + Sync + 'w)) {
-        let Team { shared, absent, .. } = &mut *self.0;
+    /// When a part panics, or there are more than threads.
+    pub(super) fn share(&mut self, op: usize, arena: *mut u8, parts: usize) {
+        assert!(parts <= self.threads(), "{parts} parts");
+        let work = self.work;
+        let Team { shared, absent, .. } = &mut *self.team;
         let Shared { board, states } = &**shared;
         // SAFETY: only the lifetime changes; `Finish` below keeps this call from returning or unwinding before all parts
         // are done, and nobody follows the pointer without having taken a part.
-        let lent = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + 'w), *const Work>(work) };
+        let lent = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
         // SAFETY: all parts of the last call are taken and done, so that no one reads it.
-        unsafe { *board.work.get() = lent };
+        unsafe { *board.task.get() = Task { op, arena, work: lent } };
         let number = (board.call.load(Ordering::Relaxed) >> PARTS) + 1;
         board.call.store(number << PARTS | parts as u64, Ordering::Release);
         let finish = Finish { states: &states[..parts.saturating_sub(1)], number };
         if parts > 0 {
-            work(0);
+            work(op, arena, 0);
         }
         for (i, (state, absent)) in finish.states.iter().zip(absent).enumerate() {
             *absent = state.left_undone(number, if *absent { 0 } else { HASTE });
             if *absent {
-                work(i + 1);
+                work(op, arena, i + 1);
             }
         }
         let failed = finish.states.iter().any(|state| state.done.failed.swap(false, Ordering::Relaxed));
@@ -211,34 +202,7 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.shared.board.running.store(false, Ordering::Release);
-    }
-}
-
-/// A slice in parts of one length.
-struct Chunks<'a, T> {
-    first: *mut T,
-    len: usize,
-    length: usize,
-    slice: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: threads take different parts, and what is in them may be sent there.
-unsafe impl<T: Send> Sync for Chunks<'_, T> {}
-
-impl<'a, T> Chunks<'a, T> {
-    fn new(slice: &'a mut [T], length: usize) -> Self {
-        Self { first: slice.as_mut_ptr(), len: slice.len(), length, slice: PhantomData }
-    }
-
-    /// Part `i`, empty behind the last one.
-    ///
-    /// # Safety
-    /// No part may be asked for twice.
-    unsafe fn get(&self, i: usize) -> &'a mut [T] {
-        let start = (i * self.length).min(self.len);
-        // SAFETY: in the slice, which is borrowed for `'a`, and apart from all other parts.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), self.length.min(self.len - start)) }
+        self.team.shared.board.running.store(false, Ordering::Release);
     }
 }
 
@@ -301,8 +265,11 @@ impl Shared {
                 let (number, parts) = (call >> PARTS, call & ((1 << PARTS) - 1));
                 if helper as u64 + 1 < parts && states[helper].take(number) {
                     let done = Done(&states[helper], number);
-                    // SAFETY: the part is taken and not yet done, so that the call that lends the work has not returned.
-                    unsafe { (**board.work.get())(helper + 1) };
+                    // SAFETY: the part is taken and not yet done, so that the call that lends the work has not returned, and the
+                    // task is not written.
+                    let Task { op, arena, work } = unsafe { *board.task.get() };
+                    // SAFETY: the same.
+                    unsafe { (*work)(op, arena, helper + 1) };
                     drop(done);
                 }
             } else if board.running.load(Ordering::Acquire) {
@@ -329,34 +296,41 @@ fn wait(turns: &mut u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::{ptr::null_mut, sync::atomic::AtomicUsize};
 
     #[test]
     fn every_part_is_done_once_in_every_call() {
         let mut team = Team::new(3);
         for _ in 0..2000 {
-            let mut running = team.run();
-            for parts in [0, 1, 4, 2, 3] {
-                let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
-                running.call(parts, &|part| {
-                    counts[part].fetch_add(1, Ordering::Relaxed);
-                });
-                assert!(counts.into_iter().all(|count| count.into_inner() == 1), "{parts} parts");
+            let counts: [[AtomicUsize; 4]; 5] = Default::default();
+            let work = |op: usize, _: *mut u8, part: usize| {
+                counts[op][part].fetch_add(1, Ordering::Relaxed);
+            };
+            let mut running = team.run(&work);
+            for (op, parts) in [0, 1, 4, 2, 3].into_iter().enumerate() {
+                running.share(op, null_mut(), parts);
+                let done = counts[op].each_ref().map(|count| count.load(Ordering::Relaxed));
+                assert_eq!(done, std::array::from_fn(|part| usize::from(part < parts)), "{parts} parts");
             }
         }
     }
 
     #[test]
-    fn parts_may_write_what_the_caller_owns() {
+    fn what_one_call_writes_the_next_one_reads() {
         let mut team = Team::new(2);
-        let (mut numbers, mut firsts) = (vec![0; 2500], vec![0; 3]);
-        for round in 1..300 {
-            team.run().share((&mut numbers, &mut firsts), [1000, 1], |part, numbers, firsts| {
-                numbers.fill(round + part);
-                firsts[0] = numbers.len();
-            });
-            assert!(numbers.iter().enumerate().all(|(i, &number)| number == round + i / 1000));
-            assert_eq!(firsts, [1000, 1000, 500]);
+        let numbers: [AtomicUsize; 3] = Default::default();
+        // The numbers of all parts, each written by its part in the call before.
+        let work = |op: usize, _: *mut u8, part: usize| {
+            if op.is_multiple_of(2) {
+                numbers[part].store(op + part, Ordering::Relaxed);
+            } else {
+                let found = numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
+                assert_eq!(found, std::array::from_fn(|part| op - 1 + part));
+            }
+        };
+        for round in 0..300 {
+            let mut running = team.run(&work);
+            (0..20).for_each(|op| running.share(20 * round + op, null_mut(), 3));
         }
     }
 
@@ -364,13 +338,13 @@ mod tests {
     fn a_panic_reaches_the_caller_and_no_part_is_left_running() {
         for who in 0..2 {
             let mut team = Team::new(1);
-            let work = |part: usize, _: &mut [usize], _: &mut [()]| {
+            let work = |_: usize, _: *mut u8, part: usize| {
                 // So that the helper has begun.
                 thread::sleep(Duration::from_millis(20));
                 assert_ne!(part, who, "on purpose");
             };
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                team.run().share((&mut [0, 1], &mut [(), ()]), [1, 1], work);
+                team.run(&work).share(0, null_mut(), 2);
             }));
             assert!(result.is_err());
         }
