@@ -74,7 +74,7 @@ impl<'i> Prepared<'i> {
 
     /// The same network with so many threads, the calling one included. The others wait in the kernel between runs, from 50 us
     /// after the last one on, and are only woken as long as runs are faster with them than without; the first 20 runs and then
-    /// ten in 480 find that out.
+    /// ten in 490, some more after a change, find that out.
     pub fn with_threads(mut self, threads: NonZero<usize>) -> Self {
         let threads = threads.get();
         self.team = (threads > 1).then(|| (Team::new(threads - 1), Pace::default()));

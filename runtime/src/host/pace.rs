@@ -10,13 +10,22 @@ const WINDOW: usize = 7;
 /// Runs in a row that go one way to find out how long they take: enough to forget the first ones.
 const BLOCK: u32 = 10;
 
-/// One block in so many goes the other way, to notice that things have changed.
+/// At last one block in so many goes the other way, to notice that things have changed; after a change, one sooner, and then after
+/// twice as many each time: what made the difference may have been a moment's.
 const PROBE: u32 = 48;
 
 /// How long the last runs took.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
+    /// Of the present block.
     runs: u32,
+    /// Whether that goes together.
+    together: bool,
+    /// Which way was the faster one at its start.
+    preferred: bool,
+    /// Blocks until one goes the other way, and how many there were after the last one that did.
+    next: u32,
+    gap: u32,
     /// Alone, together.
     times: [Times; 2],
 }
@@ -34,6 +43,10 @@ impl Times {
         self.next = (self.next + 1) % WINDOW;
     }
 
+    fn is_empty(&self) -> bool {
+        self.last == [Duration::ZERO; WINDOW]
+    }
+
     /// Neither the run that was lucky nor the one that was interrupted.
     fn median(&self) -> Duration {
         let mut sorted = self.last;
@@ -45,13 +58,30 @@ impl Times {
 impl Pace {
     /// Whether the next run should be together.
     pub(super) fn together(&mut self) -> bool {
-        let block = self.runs / BLOCK;
-        self.runs = self.runs.checked_add(1).unwrap_or(2 * BLOCK);
-        match block {
-            0 => false,
-            1 => true,
-            _ => self.preferred() != block.is_multiple_of(PROBE),
+        if self.runs == BLOCK {
+            self.runs = 0;
+            self.together = self.next_block();
         }
+        self.runs += 1;
+        self.together
+    }
+
+    /// Whether the next block should be together: once each way, and then as was faster, most of the time.
+    fn next_block(&mut self) -> bool {
+        if self.times[1].is_empty() {
+            return true;
+        }
+        let preferred = self.preferred();
+        if preferred != self.preferred {
+            (self.preferred, self.next, self.gap) = (preferred, 1, 1);
+        }
+        if self.next > 0 {
+            self.next -= 1;
+            return preferred;
+        }
+        self.gap = (2 * self.gap).clamp(1, PROBE);
+        self.next = self.gap;
+        !preferred
     }
 
     /// Whether runs together are faster, by what is known.
@@ -83,18 +113,28 @@ mod tests {
     #[test]
     fn the_faster_way_is_taken_and_a_change_is_noticed() {
         let mut pace = Pace::default();
-        assert!(together(&mut pace, 1000, [100, 60]) > 950);
+        assert!(together(&mut pace, 1000, [100, 60]) > 900);
         together(&mut pace, 10 * PROBE, [100, 150]);
-        assert!(together(&mut pace, 1000, [100, 150]) < 50);
+        assert!(together(&mut pace, 1000, [100, 150]) < 100);
+        assert!(together(&mut pace, 10_000, [100, 150]) < 300);
         together(&mut pace, 10 * PROBE, [100, 60]);
-        assert!(together(&mut pace, 1000, [100, 60]) > 950);
+        assert!(together(&mut pace, 1000, [100, 60]) > 900);
+    }
+
+    #[test]
+    fn a_moment_does_not_last() {
+        let mut pace = Pace::default();
+        together(&mut pace, 5000, [100, 60]);
+        together(&mut pace, 10, [100, 1000]);
+        assert!(together(&mut pace, 200, [100, 60]) >= 150);
     }
 
     #[test]
     fn a_run_that_was_interrupted_changes_nothing() {
-        let mut pace = Pace::default();
-        together(&mut pace, 100, [100, 60]);
-        pace.note(true, Duration::from_secs(1));
-        assert!(together(&mut pace, 40, [100, 60]) >= 39);
+        let mut paces = [Pace::default(), Pace::default()];
+        paces.iter_mut().for_each(|pace| _ = together(pace, 100, [100, 60]));
+        paces[0].note(true, Duration::from_secs(1));
+        let [with, without] = paces.each_mut().map(|pace| together(pace, 400, [100, 60]));
+        assert_eq!(with, without);
     }
 }
