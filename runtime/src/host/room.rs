@@ -1,8 +1,8 @@
 //! An arena for machines with memory to spare. Enters: an image. Leaves: the same image with a larger arena, in which no op that
 //! has a window writes over what it reads. Refused: what the image check refuses.
 //!
-//! Planned for the least memory, an op may write its output over its input, row by row, from below. A host makes whole outputs, in parts, and
-//! would have to copy the input first, from one core's cache into another's.
+//! Planned for the least memory, an op may write its output over its input, row by row, from below. A host makes whole outputs,
+//! in parts, and would have to copy the input first, from one core's cache into another's.
 
 use crate::{
     Image, ImageError,
@@ -41,14 +41,15 @@ pub fn make_room(file: &mut [u8]) -> Result<(), ImageError> {
             .map(|other| Span::new(other.offset, other.bytes))
             .collect();
         taken.sort_by_key(|span| span.offset);
-        let mut end = u64::from(header.arena_bytes).next_multiple_of(ALIGN.into());
+        let mut start = u64::from(header.arena_bytes).next_multiple_of(ALIGN.into());
         for span in taken {
-            if end + u64::from(moved.bytes) > span.offset.into() {
-                end = end.max(span.end().next_multiple_of(ALIGN.into()));
+            if start + u64::from(moved.bytes) > span.offset.into() {
+                start = start.max(span.end().next_multiple_of(ALIGN.into()));
             }
         }
-        let Ok(offset) = u32::try_from(end + u64::from(moved.bytes)) else { continue };
-        moved.offset = offset - moved.bytes;
+        // What finds no room stays where it is.
+        let Ok(end) = u32::try_from(start + u64::from(moved.bytes)) else { continue };
+        moved.offset = end - moved.bytes;
         all.push(moved);
     }
     let ends = all.iter().map(|moved| moved.offset + moved.bytes);
