@@ -157,7 +157,11 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
 
 impl Arguments {
     fn config(&self) -> Config {
+        let defaults = Config::default();
+        // Predicted weights of a few bits rely on rounded activations.
+        let rounded = self.epochs == 0 && self.bits.activations <= 4;
         Config {
+            observe_steps: if rounded { 0 } else { defaults.observe_steps },
             seed: self.seed,
             batch: self.batch,
             float: Stage { epochs: self.epochs, rate: self.lr, ..Config::default().float },

@@ -44,8 +44,8 @@ pub struct Config {
     pub label_smoothing: f32,
     /// Random changes of the training images.
     pub augment: Augment,
-    /// Steps of the second stage that only collect ranges of activations, behind a first one; without it, they come from
-    /// some batches before the first step.
+    /// Steps of the second stage that only collect ranges of activations; with 0 they, and BatchNorm's statistics, come from eight
+    /// batches before the first step.
     pub observe_steps: u64,
     /// From this share of the second stage on, BatchNorm uses its running statistics and ranges stand still, so that what
     /// is trained is what folding will give; `0..=1`.

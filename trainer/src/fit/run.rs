@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Batches that statistics and ranges come from where quantization begins with the first step.
+/// Batches that statistics and ranges come from where activations are rounded from the first step on.
 const SETTLING: usize = 8;
 
 /// What a run left.
@@ -113,9 +113,8 @@ impl Run<'_> {
                 // A new stage: the momentum of the old one belongs to another function.
                 state.memory = Memory::new(state.model.parameters().len());
                 state.model.restrain(&self.config.simulation);
-                if state.step == 0 {
-                    // No training has found ranges, and weights that were made for rounded activations lose what they know
-                    // when they are trained on others.
+                if self.config.observe_steps == 0 {
+                    // Weights that were made for activations of a few bits lose what they know when they are trained on others.
                     let simulation = Some(self.config.simulation);
                     settle(&mut state.model, self.train_set, SETTLING, self.config.seed, simulation)?;
                 }
@@ -182,7 +181,7 @@ impl Run<'_> {
         let pass = Pass {
             statistics: if frozen { Statistics::Running } else { Statistics::Batch },
             simulation: place.quantized.then_some(config.simulation),
-            activations: config.float.epochs == 0 || place.step >= config.observe_steps,
+            activations: place.step >= config.observe_steps,
             observe: (!frozen).then_some(Momentum { statistics: config.norm_momentum, ranges: config.range_momentum }),
         };
         let logits = model.forward(x, &pass, true)?;

@@ -125,6 +125,7 @@ impl Study<'_> {
             quantized: Stage { epochs: self.epochs, rate: self.rate, warmup: 0 },
             simulation,
             clip_norm: Some(CLIP),
+            observe_steps: 0,
             ..Config::default()
         };
         let (mut curve, stop) = (Curve::default(), AtomicBool::new(false));
