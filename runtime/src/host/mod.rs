@@ -87,8 +87,17 @@ impl<'i> Prepared<'i> {
         self.team.as_ref().map_or(1, |(team, _)| team.threads())
     }
 
+    /// [`Self::with_threads`], which help from the first run on.
+    #[cfg(test)]
+    fn with_helpers(self, threads: NonZero<usize>) -> Self {
+        let mut prepared = self.with_threads(threads);
+        prepared.team.iter_mut().for_each(|(_, pace)| *pace = Pace::helped());
+        prepared
+    }
+
     fn make_scratch(&mut self, parts: usize) {
-        let most = self.steps.iter().map(Step::memory).max().unwrap_or_default();
+        let each = self.steps.iter().zip(&self.ops).map(|(step, op)| step.memory(op, parts));
+        let most = each.max().unwrap_or_default();
         self.scratch = Bytes::zeros(parts * most.max(1));
     }
 
@@ -167,7 +176,7 @@ impl<'i> Prepared<'i> {
             // its scratch.
             unsafe {
                 let arena = Common::lent(arena, arena_bytes);
-                step.part(op, weights, arena, scratch, [part, step.parts(op, threads)]);
+                step.part(op, weights, arena, scratch, (part, step.share(op, threads)));
             }
         };
         let together = pace.together();

@@ -66,6 +66,12 @@ impl Pace {
         self.together
     }
 
+    /// With a first block that goes together.
+    #[cfg(test)]
+    pub(super) fn helped() -> Self {
+        Self { together: true, ..Self::default() }
+    }
+
     /// Whether the next block should be together: once each way, and then as was faster, most of the time.
     fn next_block(&mut self) -> bool {
         if self.times[1].is_empty() {

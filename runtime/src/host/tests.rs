@@ -25,7 +25,7 @@ fn agree(builder: Builder, draw: &mut Draw) -> Result<(), TestCaseError> {
     for isa in Isa::all() {
         let threads = NonZero::new(draw.size(1..=3).into()).unwrap();
         for image in [image, packed_image] {
-            let mut prepared = Prepared::with(image, Executor::Simd(isa)).with_threads(threads);
+            let mut prepared = Prepared::with(image, Executor::Simd(isa)).with_helpers(threads);
             let origin = prepared.origin();
             prop_assert_eq!(origin == Origin::Image, image.bytes().len() == packed.len());
             // Twice: what a run leaves behind in memory must not matter to the next.

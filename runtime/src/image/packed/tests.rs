@@ -67,7 +67,7 @@ fn every_fault_is_named() {
     let first = word(&good, at + 4) as usize;
     // Of the first layer in that order: how many rows there are besides those of the first layer; then biases.
     let cases = [
-        (at, 7, Place::Packed(0), Fault::Packing, "no order"),
+        (at, 3, Place::Packed(0), Fault::Packing, "no order"),
         (at, 0, Place::Packed(0), Fault::Packing, "no order"),
         (at + 16, 1, Place::Packed(1), Fault::Packing, "the same once more"),
         (at + 5 * 16, 99, Place::Packed(5), Fault::Packing, "no order"),

@@ -65,6 +65,22 @@ impl Packed {
         }))
     }
 
+    /// Parts, at most so many, in which threads had better share the channels of the output and not its rows.
+    pub(crate) fn parts(&self, most: usize) -> Option<usize> {
+        match self {
+            Self::Conv(packed) => packed.parts(most),
+            Self::Depthwise(_) | Self::Chained(_) => None,
+        }
+    }
+
+    /// The output channels of one of so many [`Self::parts`].
+    pub(crate) fn channels(&self, part: [usize; 2]) -> Range<usize> {
+        match self {
+            Self::Conv(packed) => packed.channels(part),
+            Self::Depthwise(_) | Self::Chained(_) => unreachable!("channels are not shared"),
+        }
+    }
+
     /// Bytes of memory that a part of a run needs.
     pub(crate) const fn memory(&self) -> usize {
         match self {
@@ -75,28 +91,32 @@ impl Packed {
     }
 }
 
-/// Some rows of a convolution's output.
-pub(crate) struct Rows<'a> {
+/// Some rows and channels of a convolution's output.
+pub(crate) struct Part<'a> {
     pub(crate) packed: &'a Packed,
     /// The packed rows of the network.
     pub(crate) weights: &'a [Row],
     /// What is read; of a dense layer [`flat`].
     pub(crate) x: Input<'a>,
-    /// With the bytes of these rows.
+    /// With the bytes of these rows and channels.
     pub(crate) y: Output<'a>,
     pub(crate) rows: Range<usize>,
+    /// All of them, or those of [`Packed::channels`].
+    pub(crate) channels: Range<usize>,
     /// At least [`Packed::memory`].
     pub(crate) scratch: &'a mut [u8],
 }
 
-impl Kernel for Rows<'_> {
+impl Kernel for Part<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Simd>(mut self, simd: V) {
         let (weights, rows) = (self.weights, self.rows);
         match self.packed {
-            Packed::Conv(packed) => packed.run(simd, weights, &self.x, &mut self.y, rows, self.scratch),
+            Packed::Conv(packed) => {
+                packed.run(simd, weights, &self.x, &mut self.y, (rows, self.channels), self.scratch);
+            }
             Packed::Depthwise(packed) => packed.run(simd, weights, &self.x, &mut self.y, rows, self.scratch),
             #[cfg(target_arch = "aarch64")]
             Packed::Chained(packed) => {

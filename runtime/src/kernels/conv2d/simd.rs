@@ -2,11 +2,9 @@
 //! are read where they lie in the staged image, row of taps by row of taps, and multiplied with weights packed beforehand.
 
 use super::{Conv2d, Input, Output};
-#[cfg(target_arch = "x86_64")]
-use crate::kernels::simd::packing::TILE;
 use crate::kernels::simd::{
     Ends, Form, LANES, Row, Simd,
-    packing::{Layout, Sink, Source, Spoiled},
+    packing::{Layout, Sink, Source, Spoiled, TILE},
     panel::{Panel, Piece, Pixels, offsets, pack_panel},
     stage::Stage,
 };
@@ -17,6 +15,10 @@ use core::ops::Range;
 pub(crate) struct Packed {
     stage: Stage,
     panels: Vec<Panel>,
+    /// Ends of channels that can be computed without those behind, ascending; the last one is their number.
+    cuts: Vec<usize>,
+    /// Whether it is weights that cost: more of them than inputs or outputs, and too few pixels for them to be used often.
+    heavy: bool,
     /// Pixels in a row of the output.
     out_w: usize,
     /// Whether rows follow each other in the input as in the output, and so are one.
@@ -29,7 +31,7 @@ pub(crate) struct Packed {
 }
 
 /// Pixels in a row, and rows of weights, from which on tile registers are faster.
-const TILED: [usize; 2] = [4, 33];
+const TILED: [usize; 2] = [4, 20];
 
 /// What shapes alone say.
 struct Plan {
@@ -122,11 +124,28 @@ impl Packed {
         let form = (plan.form, plan.group);
         let panels =
             plan.each().map(|(channels, _, offsets)| Panel::read(form, &conv.weights, channels, &offsets, source));
-        let panels = panels.collect::<Result<_, _>>()?;
+        let panels = panels.collect::<Result<Vec<_>, _>>()?;
         let (stage, out_w, stride) = (plan.stage, y[1], conv.window.stride);
         let step = [stride[0] * stage.row_bytes(), stride[1] * stage.pixel_bytes()];
         let one_row = step[0] == out_w * step[1];
-        Ok(Self { stage, panels, out_w, one_row, step, group: plan.tiled.then_some(plan.group) })
+        let of_panel = |panel: &Panel| if plan.tiled { panel.pairs() } else { vec![panel.channels().end] };
+        let cuts = panels.iter().flat_map(of_panel).collect();
+        let most = x.shape.iter().product::<usize>().max(y.iter().product());
+        let heavy = y[0] * y[1] <= TILE && y[2] * plan.row_len > most;
+        Ok(Self { stage, panels, cuts, heavy, out_w, one_row, step, group: plan.tiled.then_some(plan.group) })
+    }
+
+    /// Parts, at most so many, in which threads had better share the channels of the output and not its rows: each then reads all inputs
+    /// and some weights. None where those are few.
+    pub(crate) fn parts(&self, most: usize) -> Option<usize> {
+        let parts = most.min(self.cuts.len());
+        (self.heavy && parts > 1).then_some(parts)
+    }
+
+    /// The channels of one of so many [`Self::parts`].
+    pub(crate) fn channels(&self, [part, parts]: [usize; 2]) -> Range<usize> {
+        let cut = |part: usize| part.checked_sub(1).map_or(0, |part| self.cuts[self.cuts.len() * (part + 1) / parts - 1]);
+        cut(part)..cut(part + 1)
     }
 
     /// Bytes of memory that a run needs.
@@ -134,7 +153,8 @@ impl Packed {
         self.stage.bytes()
     }
 
-    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
+    /// Writes `channels` of rows `rows` of the convolution's output, which is all of `y.bytes`: all channels, or those of some
+    /// [`Self::parts`]. `weights` are the packed rows of the network.
     #[inline(always)]
     pub(crate) fn run<V: Simd>(
         &self,
@@ -142,24 +162,25 @@ impl Packed {
         weights: &[Row],
         x: &Input,
         y: &mut Output,
-        rows: Range<usize>,
+        (rows, channels): (Range<usize>, Range<usize>),
         memory: &mut [u8],
     ) {
         let staged = self.stage.run(x, self.stage.rows(&rows), memory);
-        let (channels, ends) = (y.shape[2], Ends::new(y.zero_point, y.clamp));
+        let ends = Ends::new(y.zero_point, y.clamp);
         let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
         #[cfg(target_arch = "x86_64")]
-        let tiles = self.group.zip(simd.matrix()).map(|(group, amx)| amx.configure(out[1].min(TILE), group));
-        for panel in &self.panels {
+        let tiles = self.group.zip(simd.matrix()).map(|(group, amx)| amx.configure(out[1].div_ceil(out[1].div_ceil(TILE)), group));
+        let asked_for = |panel: &&Panel| panel.channels().start < channels.end && channels.start < panel.channels().end;
+        for panel in self.panels.iter().filter(asked_for) {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &tiles {
-                let mut y = Pixels { bytes: y.bytes, channels, ends };
+                let mut y = Pixels { bytes: y.bytes, channels: channels.clone(), ends };
                 panel.run_tiled(simd, tiles, weights, (staged.bytes, self.step, out), &mut y);
                 continue;
             }
-            for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels).enumerate() {
+            for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels.len()).enumerate() {
                 let x = &staged.bytes[row * self.step[0]..];
-                panel.run(simd, weights, (x, self.step[1], out[1]), &mut Pixels { bytes, channels, ends });
+                panel.run(simd, weights, (x, self.step[1], out[1]), &mut Pixels { bytes, channels: channels.clone(), ends });
             }
         }
     }

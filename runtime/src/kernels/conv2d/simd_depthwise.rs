@@ -1,6 +1,6 @@
 //! The same integers for a depthwise convolution, with the host's vector instructions. Taps that lie below each other are
 //! interleaved, element by element, into one line for each row of the output; there a channel's inputs fill its four bytes
-//! of a register, and each line serves all columns of taps.
+//! of a register, and each line serves all columns of taps. Rows are staged when they are first read, in a ring that the cache holds.
 
 use super::{Conv2d, Input, Output};
 use crate::kernels::simd::{
@@ -32,8 +32,8 @@ struct Plan {
     line: usize,
     /// Of the window: rows, columns.
     kernel: [usize; 2],
-    /// Staged rows between two taps, between two rows of the output.
-    rows: [usize; 2],
+    /// Staged rows between two taps.
+    rows: usize,
     /// Elements of a line between two columns of taps, two pixels of the output.
     step: [usize; 2],
     channels: usize,
@@ -62,7 +62,7 @@ impl Plan {
             lines: window.kernel[0].div_ceil(form.row_elements()),
             line: stage.row_bytes() / form.element_bytes() + LANES,
             kernel: window.kernel,
-            rows: [window.dilation[0], window.stride[0]],
+            rows: window.dilation[0],
             step: [window.dilation[1] * channels, window.stride[1] * unit],
             channels,
             unit,
@@ -146,7 +146,7 @@ impl Packed {
 
     /// Bytes of memory that a run needs.
     pub(crate) const fn memory(&self) -> usize {
-        self.plan.stage.bytes() + self.plan.lines * self.plan.line * 4
+        self.plan.stage.ring_bytes() + self.plan.lines * self.plan.line * 4
     }
 
     /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
@@ -161,14 +161,23 @@ impl Packed {
         memory: &mut [u8],
     ) {
         let (plan, weights) = (&self.plan, &weights[self.rows.clone()]);
-        let (stage_memory, lines) = memory.split_at_mut(plan.stage.bytes());
-        let staged = plan.stage.run(x, plan.stage.rows(&rows), stage_memory);
+        let (memory, lines) = memory.split_at_mut(plan.stage.ring_bytes());
         let (lines, _) = lines[..plan.lines * plan.line * 4].as_chunks_mut::<4>();
         let ends = Ends::new(y.zero_point, y.clamp);
-        let row_bytes = y.shape[1] * y.shape[2];
-        for (oy, y) in y.bytes.chunks_exact_mut(row_bytes).enumerate() {
+        let (row_bytes, mut end) = (y.shape[1] * y.shape[2], 0);
+        for (oy, y) in rows.zip(y.bytes.chunks_exact_mut(row_bytes)) {
+            let read = plan.stage.rows(&(oy..oy + 1));
+            let staged = if let Some(ring) = plan.stage.ring() {
+                for row in read.start.max(end)..read.end {
+                    plan.stage.row(x, row, &mut memory[row % ring * plan.stage.row_bytes()..][..plan.stage.row_bytes()]);
+                }
+                end = read.end;
+                &*memory
+            } else {
+                x.bytes
+            };
             for (l, line) in lines.chunks_exact_mut(plan.line).enumerate() {
-                plan.interleave(simd, staged.bytes, oy * plan.rows[1], l, line);
+                plan.interleave(simd, staged, read.start, l, line);
             }
             let pixels = row_bytes.div_ceil(plan.unit);
             let mut left = weights;
@@ -198,7 +207,8 @@ impl Plan {
         // Taps below the last one have weights of 0: any row will do.
         let row = |i: usize| {
             let r = (l * self.form.row_elements() + i).min(self.kernel[0] - 1);
-            &staged[(top + r * self.rows[0]) * len..][..len]
+            let row = top + r * self.rows;
+            &staged[self.stage.ring().map_or(row, |ring| row % ring) * len..][..len]
         };
         let rows = [row(0), row(1), row(2), row(3)];
         simd.interleave(rows.map(|row| row.as_chunks().0), line);

@@ -16,14 +16,14 @@ pub enum Packing {
     Words = 1,
     /// Bytes in panels of 64 channels, for `avx512vnni`.
     Bytes = 2,
-    /// The same with rows that fill tile registers, for `amx`.
-    Tiles = 3,
     /// Groups of rows that are chained where 16 bits hold their products, for `neon`.
     Pairs = 4,
     /// Groups of rows, for `dotprod`.
     Signed = 5,
     /// Pairs of rows, eight weights to a channel, for `i8mm`.
     Eights = 6,
+    /// [`Self::Bytes`] with rows that fill tile registers where a channel has 80 weights or more, for `amx`. (3 was that of 132 or more.)
+    Tiles = 7,
 }
 
 /// Shape of an order.
@@ -38,7 +38,7 @@ pub(crate) struct Layout {
 
 impl Packing {
     /// All there are, in the order of their tags.
-    pub const ALL: [Self; 6] = [Self::Words, Self::Bytes, Self::Tiles, Self::Pairs, Self::Signed, Self::Eights];
+    pub const ALL: [Self; 6] = [Self::Words, Self::Bytes, Self::Pairs, Self::Signed, Self::Eights, Self::Tiles];
 
     /// Its tag in a flash image.
     pub const fn tag(self) -> u32 {

@@ -314,13 +314,25 @@ impl Panel {
         })
     }
 
+    /// Output channels.
+    pub(crate) const fn channels(&self) -> &Range<usize> {
+        &self.channels
+    }
+
+    /// Ends of the channels that are computed at once with tile registers: those of two blocks.
+    pub(crate) fn pairs(&self) -> Vec<usize> {
+        let starts = self.channels.clone().step_by(2 * LANES);
+        starts.map(|start| (start + 2 * LANES).min(self.channels.end)).collect()
+    }
+
     /// Blocks of channels, `1 ..= MAX_BLOCKS`.
     pub(crate) const fn width(&self) -> usize {
         self.bias.len()
     }
 
     /// Computes `pixels` output pixels, of which the first starts at the start of `x` and the others `step` bytes apart,
-    /// and writes this panel's channels of each into `y`. `rows` are the packed rows, those of other panels among them.
+    /// and writes this panel's channels of each into `y`, which has all of them. `rows` are the packed rows, those of other panels
+    /// among them.
     #[inline(always)]
     pub(crate) fn run<V: Simd>(&self, simd: V, rows: &[Row], inputs: Inputs, y: &mut Pixels) {
         match self.width() {
@@ -350,8 +362,8 @@ impl Panel {
         };
         let products = Shared::new(inputs, &self.runs, rows[self.rows.clone()].as_chunks().0, bias);
         let target = Target {
-            y: &mut y.bytes[self.channels.start..],
-            step: y.channels,
+            y: &mut y.bytes[self.channels.start - y.channels.start..],
+            step: y.channels.len(),
             count: self.channels.len(),
             ends: y.ends,
         };
@@ -359,7 +371,8 @@ impl Panel {
     }
 
     /// Computes `rows` rows of `pixels` output pixels with tile registers, which are set up for at most so many pixels and for
-    /// this panel's groups of rows. `weights` are the packed rows. Of the inputs: bytes between two rows, two pixels.
+    /// this panel's groups of rows, but for channels that are in no [`Self::pairs`] of `y`. `weights` are the packed rows. Of the
+    /// inputs: bytes between two rows, two pixels.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn run_tiled<V: Simd>(
@@ -373,13 +386,16 @@ impl Panel {
         let weights = &weights[self.rows.clone()];
         let (offsets, bias, width) = (&self.groups.offsets, &self.bias, self.width());
         let at_once = tiles.pixels();
+        let block = |channel: usize| channel.clamp(self.channels.start, self.channels.end) - self.channels.start;
+        let blocks = block(y.channels.start) / LANES..block(y.channels.end).div_ceil(LANES);
         let mut sums = [[[[0; LANES]; TILE]; 2]; DELAY];
         let mut pending: [Option<Job>; DELAY] = [None; DELAY];
         let jobs = (0..rows).flat_map(|row| {
             let starts = (0..pixels).step_by(at_once).map(move |start| start.min(pixels - at_once));
+            let blocks = blocks.clone();
             starts.flat_map(move |start| {
                 let (x, y) = (row * step[0] + start * step[1], row * pixels + start);
-                (0..width).step_by(2).map(move |block| Job { x, y, block })
+                blocks.clone().step_by(2).map(move |block| Job { x, y, block })
             })
         });
         for (slot, job) in (0..DELAY).cycle().zip(jobs.map(Some).chain([None; DELAY])) {
@@ -410,6 +426,7 @@ impl Panel {
         let rest_rows = &weights[weights.len() - self.groups.rest.len() * width..];
         for (n, sums) in (job.block..width).zip(sums) {
             let first = self.channels.start + n * LANES;
+            let at = job.y * y.channels.len() + first - y.channels.start;
             let rest = Rest {
                 offsets: &self.groups.rest,
                 rows: rest_rows.get(n..).unwrap_or_default(),
@@ -418,8 +435,8 @@ impl Panel {
                 step,
             };
             let target = Target {
-                y: &mut y.bytes[job.y * y.channels + first..],
-                step: y.channels,
+                y: &mut y.bytes[at..],
+                step: y.channels.len(),
                 count: LANES.min(self.channels.end - first),
                 ends: y.ends,
             };
@@ -479,8 +496,8 @@ struct Job {
 pub(crate) struct Pixels<'y> {
     /// From the first of them on.
     pub(crate) bytes: &'y mut [u8],
-    /// Channels of a pixel, one byte each.
-    pub(crate) channels: usize,
+    /// Channels of each pixel, one byte each.
+    pub(crate) channels: Range<usize>,
     /// Of the op.
     pub(crate) ends: Ends,
 }

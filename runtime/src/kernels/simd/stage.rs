@@ -89,26 +89,44 @@ impl Stage {
             return Staged { bytes: &x.bytes[rows.start * self.row_bytes()..] };
         }
         let memory = &mut memory[..rows.len() * self.row_bytes() + SLACK];
+        for (row, memory) in rows.zip(memory.chunks_exact_mut(self.row_bytes())) {
+            self.row(x, row, memory);
+        }
+        Staged { bytes: memory }
+    }
+
+    /// Rows that an output row reads, of a ring in which they take turns; none where they are read in place.
+    pub(crate) const fn ring(&self) -> Option<usize> {
+        if self.in_place { None } else { Some(self.reach) }
+    }
+
+    /// Bytes of memory that the rows of a [`Self::ring`] take.
+    pub(crate) const fn ring_bytes(&self) -> usize {
+        if self.in_place { 0 } else { self.reach * self.row_bytes() }
+    }
+
+    /// Stages a row of the padded `x` into as many bytes.
+    #[inline(always)]
+    pub(crate) fn row(&self, x: &Input, row: usize, memory: &mut [u8]) {
         match self.form {
             Form::Words if x.signed => {
-                self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
+                self.fill(x, row, memory, [0; 2], |byte| ((widen(byte, true) - x.zero_point) as i16).to_le_bytes());
             }
             Form::Words => {
-                self.fill(x, rows, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
+                self.fill(x, row, memory, [0; 2], |byte| ((widen(byte, false) - x.zero_point) as i16).to_le_bytes());
             }
             form => {
                 let flip = flip(form, x);
-                self.fill(x, rows, memory, [Staged::padding_byte(form, x)], |byte| [byte ^ flip]);
+                self.fill(x, row, memory, [Staged::padding_byte(form, x)], |byte| [byte ^ flip]);
             }
         }
-        Staged { bytes: memory }
     }
 
     #[inline(always)]
     fn fill<const BYTES: usize>(
         &self,
         x: &Input,
-        rows: Range<usize>,
+        row: usize,
         memory: &mut [u8],
         nothing: [u8; BYTES],
         element: impl Fn(u8) -> [u8; BYTES],
@@ -116,19 +134,17 @@ impl Stage {
         let [h, w, channels] = x.shape;
         let [top, left] = self.padding;
         let inside = w.min(self.size[1].saturating_sub(left)) * channels;
-        for (row, memory) in rows.zip(memory.chunks_exact_mut(self.row_bytes())) {
-            let (memory, _) = memory.as_chunks_mut::<BYTES>();
-            let Some(row) = row.checked_sub(top).filter(|&row| row < h) else {
-                memory.fill(nothing);
-                continue;
-            };
-            let (before, rest) = memory.split_at_mut((left * channels).min(memory.len()));
-            let (image, after) = rest.split_at_mut(inside);
-            before.fill(nothing);
-            for (staged, &byte) in image.iter_mut().zip(&x.bytes[row * w * channels..]) {
-                *staged = element(byte);
-            }
-            after.fill(nothing);
+        let (memory, _) = memory.as_chunks_mut::<BYTES>();
+        let Some(row) = row.checked_sub(top).filter(|&row| row < h) else {
+            memory.fill(nothing);
+            return;
+        };
+        let (before, rest) = memory.split_at_mut((left * channels).min(memory.len()));
+        let (image, after) = rest.split_at_mut(inside);
+        before.fill(nothing);
+        for (staged, &byte) in image.iter_mut().zip(&x.bytes[row * w * channels..]) {
+            *staged = element(byte);
         }
+        after.fill(nothing);
     }
 }

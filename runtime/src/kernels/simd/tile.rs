@@ -381,18 +381,20 @@ impl Target<'_> {
     }
 }
 
-/// Writes the first `count` bytes of a pixel, at most 16: the usual 8 at once.
+/// Writes the first `count` bytes of a pixel, at most 16: the usual 8 and all at once.
 ///
 /// # Safety
 /// They can be written from `y` on.
 #[inline(always)]
 unsafe fn copy_few(pixel: [u8; LANES], y: *mut u8, count: usize) {
-    let (halves, _) = pixel.as_chunks::<8>();
-    let done = if count < 8 { 0 } else { 8 };
+    let (halves, _) = pixel.as_chunks::<HALF>();
+    let done = count / HALF * HALF;
     // SAFETY: at most `count` bytes are written.
     unsafe {
-        if done > 0 {
-            y.cast::<[u8; 8]>().write(halves[0]);
+        match done {
+            0 => {}
+            HALF => y.cast::<[u8; HALF]>().write(halves[0]),
+            _ => y.cast::<[u8; LANES]>().write(pixel),
         }
         for (i, &byte) in pixel.iter().enumerate().take(count).skip(done) {
             y.add(i).write(byte);
