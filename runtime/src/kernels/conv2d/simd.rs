@@ -144,7 +144,8 @@ impl Packed {
 
     /// The channels of one of so many [`Self::parts`].
     pub(crate) fn channels(&self, [part, parts]: [usize; 2]) -> Range<usize> {
-        let cut = |part: usize| part.checked_sub(1).map_or(0, |part| self.cuts[self.cuts.len() * (part + 1) / parts - 1]);
+        let cut =
+            |part: usize| part.checked_sub(1).map_or(0, |part| self.cuts[self.cuts.len() * (part + 1) / parts - 1]);
         cut(part)..cut(part + 1)
     }
 
@@ -169,7 +170,10 @@ impl Packed {
         let ends = Ends::new(y.zero_point, y.clamp);
         let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
         #[cfg(target_arch = "x86_64")]
-        let tiles = self.group.zip(simd.matrix()).map(|(group, amx)| amx.configure(out[1].div_ceil(out[1].div_ceil(TILE)), group));
+        let tiles = self
+            .group
+            .zip(simd.matrix())
+            .map(|(group, amx)| amx.configure(out[1].div_ceil(out[1].div_ceil(TILE)), group));
         let asked_for = |panel: &&Panel| panel.channels().start < channels.end && channels.start < panel.channels().end;
         for panel in self.panels.iter().filter(asked_for) {
             #[cfg(target_arch = "x86_64")]
@@ -180,7 +184,12 @@ impl Packed {
             }
             for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels.len()).enumerate() {
                 let x = &staged.bytes[row * self.step[0]..];
-                panel.run(simd, weights, (x, self.step[1], out[1]), &mut Pixels { bytes, channels: channels.clone(), ends });
+                panel.run(
+                    simd,
+                    weights,
+                    (x, self.step[1], out[1]),
+                    &mut Pixels { bytes, channels: channels.clone(), ends },
+                );
             }
         }
     }

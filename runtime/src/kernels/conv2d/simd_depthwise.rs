@@ -169,7 +169,11 @@ impl Packed {
             let read = plan.stage.rows(&(oy..oy + 1));
             let staged = if let Some(ring) = plan.stage.ring() {
                 for row in read.start.max(end)..read.end {
-                    plan.stage.row(x, row, &mut memory[row % ring * plan.stage.row_bytes()..][..plan.stage.row_bytes()]);
+                    plan.stage.row(
+                        x,
+                        row,
+                        &mut memory[row % ring * plan.stage.row_bytes()..][..plan.stage.row_bytes()],
+                    );
                 }
                 end = read.end;
                 &*memory
