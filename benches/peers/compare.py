@@ -1,26 +1,45 @@
 """Prints this project's latency against ONNX Runtime's and LiteRT's on the same networks, in one interleaved run.
 
-    python -m venv venv && venv/bin/pip install -r benches/peers/requirements.txt
     cargo build --release -p intact --no-default-features
-    venv/bin/python benches/peers/compare.py [--tflite FILE] [--threads 1] [NET ...]
+    python3 benches/peers/compare.py [--threads 1] [NET ...]
+
+installs both from PyPI into target/peers first, unless the Python that runs it has them.
 
 Networks are those of `nets.py`, and `resnet8`, the trained one of tests/models. Each is exported by `intact export` with both
 forms of weights, since ONNX Runtime has fast kernels for one of them only, and runs from the exported file and as float. LiteRT
-runs MLPerf Tiny's ResNet-8, of the same shapes. Engines take turns, a fifth of a second each: what disturbs one disturbs all.
-The ratio is that of the medians (over the rounds) to the fastest peer, whatever its form.
+runs the same integers with signed inputs, the form of `--preset xnnpack`, and the same floats, both rewritten by `tflite.py`: its
+logits are compared with ONNX Runtime's before anything is measured. Engines take turns, a fifth of a second each: what disturbs
+one disturbs all. The ratio is that of the medians (over the rounds) to the fastest peer, whatever its form.
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import venv
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[2]
+
+try:
+    import numpy as np
+    import onnxruntime as ort
+    from ai_edge_litert.interpreter import Interpreter
+    from tflite import convert
+except ImportError as missing:
+    peers = ROOT / "target/peers"
+    if Path(sys.prefix) == peers:
+        sys.exit(f"{peers}: {missing}; delete it to have it installed anew")
+    print(f"{missing}: installing the packages of requirements.txt into {peers}", file=sys.stderr)
+    venv.create(peers, with_pip=True)
+    requirements = Path(__file__).with_name("requirements.txt")
+    subprocess.run([peers / "bin/pip", "install", "--quiet", "--requirement", requirements], check=True)
+    python = str(peers / "bin/python")
+    os.execv(python, [python, *sys.argv])
+
 NETS = ["resnet8", "mobilenet_v1", "ds_cnn", "resnet20", "vgg7", "mobilenet_v2"]
 TURN = 0.2
 
@@ -56,8 +75,6 @@ class Called:
 
 
 def onnx_runtime(name, path, threads):
-    import onnxruntime as ort
-
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -73,37 +90,56 @@ def onnx_runtime(name, path, threads):
 
 
 def lite_rt(name, path, threads):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    model = path.with_suffix(".tflite")
+    convert(path, model)
+    interpreter = Interpreter(model_path=str(model), num_threads=threads)
     interpreter.allocate_tensors()
-    x = interpreter.get_input_details()[0]
-    value = np.random.default_rng(0).integers(0, 100, x["shape"]).astype(x["dtype"])
-    interpreter.set_tensor(x["index"], value)
+    check(name, interpreter, path)
     return Called(name, interpreter.invoke)
 
 
+def check(name, interpreter, path):
+    """Whether LiteRT computes what the ONNX file says: engines round sums differently, a file that was taken wrongly is far off."""
+    x, y = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    integers = x["dtype"] == np.int8
+    values = np.random.default_rng(0).integers(-128, 128, x["shape"]).astype(x["dtype"])
+    interpreter.set_tensor(x["index"], values)
+    interpreter.invoke()
+    scale, zero = x["quantization"] if integers else (1, 0)
+    floats = ((values.astype(np.float32) - zero) * np.float32(scale)).transpose(0, 3, 1, 2)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = session.run(None, {session.get_inputs()[0].name: floats})[0]
+    scale, zero = y["quantization"] if integers else (np.abs(wanted).max() / 1000, 0)
+    off = np.abs(np.round(wanted / scale) + zero - np.round(interpreter.get_tensor(y["index"]) / (1 if integers else scale))).max()
+    if off > 8:
+        sys.exit(f"{name} and ONNX Runtime disagree on {path.name}: logits differ by {off} of 256 steps or 1,000 parts")
+
+
 def engines(net, folder, a):
-    """Exports `net` in both forms of weights and opens it in all engines."""
+    """Exports `net` in all forms of weights and opens it in all engines."""
     source = ROOT / "tests/models/resnet8-cifar10.safetensors" if net == "resnet8" else folder / f"{net}.onnx"
     options = ["--kernels", a.kernels] if a.kernels else []
     if a.threads > 1:
         options += ["--threads", str(a.threads)]
-    peers = []
-    for form, preset in (("u8 weights", "mobile"), ("s8 weights per channel", "mobile-per-channel")):
-        out = folder / preset
-        command = [str(a.intact), "export", str(source), "--out", str(out), "--preset", preset]
+
+    def export(preset):
+        command = [str(a.intact), "export", str(source), "--out", str(folder / preset), "--preset", preset]
         command += ["--calibration-images", "20"] + (["--data", a.data] if a.data else [])
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)}\n{done.stderr}")
-        yield Ours(f"intact, {form}", a.intact, out / f"{net}.intact", options)
-        peers.append(onnx_runtime(f"ONNX Runtime, {form}", out / f"{net}.onnx", a.threads))
+        return folder / preset / f"{net}.onnx"
+
+    peers = []
+    for form, preset in (("u8 weights", "mobile"), ("s8 weights per channel", "mobile-per-channel")):
+        file = export(preset)
+        yield Ours(f"intact, {form}", a.intact, file.with_suffix(".intact"), options)
+        peers.append(onnx_runtime(f"ONNX Runtime, {form}", file, a.threads))
     yield from peers
+    yield lite_rt("LiteRT, s8 weights per channel", export("xnnpack"), a.threads)
     if source.suffix == ".onnx":
         yield onnx_runtime("ONNX Runtime, float", source, a.threads)
-    if net == "resnet8" and a.tflite:
-        yield lite_rt("LiteRT int8, MLPerf Tiny's file", a.tflite, a.threads)
+        yield lite_rt("LiteRT, float", source, a.threads)
 
 
 def compare(net, folder, a):
@@ -125,7 +161,6 @@ def main():
     parser.add_argument("nets", nargs="*", metavar="NET", help=f"of {', '.join(NETS)}; all if none is given")
     parser.add_argument("--intact", type=Path, default=ROOT / "target/release/intact", help="the command line to measure")
     parser.add_argument("--kernels", help="kernels of `intact bench`; the fastest if not given")
-    parser.add_argument("--tflite", type=Path, help="pretrainedResnet_quant.tflite of MLPerf Tiny, for LiteRT's resnet8")
     parser.add_argument("--data", help="CIFAR-10, which the trained resnet8 asks for; drawn images if not given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=10)
