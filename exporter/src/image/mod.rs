@@ -102,6 +102,15 @@ pub fn arena(network: &Network) -> Result<Plan, ImageWriteError> {
     Ok(writer::Writer::new(network)?.plan)
 }
 
+/// Whether the arena that [`arena`] would plan has at most so many bytes: the same answer, mostly long before there is a plan.
+///
+/// # Errors
+/// As [`write()`].
+pub fn arena_fits(network: &Network, most: u64) -> Result<bool, ImageWriteError> {
+    quantize::check(network)?;
+    writer::Writer::fits(network, most)
+}
+
 /// BLAKE3 of a network's canonical form: parameters, integers, encodings, topology, names.
 pub fn provenance(network: &Network) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();

@@ -45,6 +45,22 @@ pub(super) struct Writer<'n> {
 impl<'n> Writer<'n> {
     /// Everything but the layout of the file.
     pub(super) fn new(network: &'n Network) -> Result<Self, ImageWriteError> {
+        let mut writer = Self::without_plan(network)?;
+        writer.plan = planned(&writer.records, &writer.drafts, writer.ends())?;
+        Ok(writer)
+    }
+
+    /// Whether the arena of the plan has at most so many bytes.
+    pub(super) fn fits(network: &'n Network, most: u64) -> Result<bool, ImageWriteError> {
+        let writer = Self::without_plan(network)?;
+        let [input, output] = writer.ends();
+        Ok(STRIPS.into_iter().any(|pixels| {
+            let (sizes, steps) = steps(&writer.records, &writer.drafts, pixels);
+            plan::fits(&sizes, &steps, input, output, most)
+        }))
+    }
+
+    fn without_plan(network: &'n Network) -> Result<Self, ImageWriteError> {
         let plan = Plan { tensors: vec![], scratch: vec![], bytes: 0, lower_bound: 0, optimal: true };
         let file = vec![0; HeaderRepr::BYTES];
         let tensors = network.integer_tensors();
@@ -58,7 +74,6 @@ impl<'n> Writer<'n> {
             let draft = writer.draft(group)?;
             writer.drafts.push(draft);
         }
-        writer.plan = planned(&writer.records, &writer.drafts, writer.ends())?;
         Ok(writer)
     }
 

@@ -74,10 +74,7 @@ pub struct TooLarge {
 /// # Panics
 /// If a step names a tensor that has no size.
 pub fn plan(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Result<Plan, TooLarge> {
-    let shared = Shared::new(sizes, steps, input, output);
-    let mut buffers = shared.buffers.clone();
-    let scratch = |(i, step): (usize, &Step)| Buffer { bytes: round(step.scratch), first: i, last: i, over: None };
-    buffers.extend(steps.iter().enumerate().map(scratch));
+    let (shared, mut buffers) = buffers(sizes, steps, input, output);
     let mut placed = place::place(&buffers);
     // Row by row is a little slower, so only steps that do not fit otherwise keep the permission, if that costs no bytes.
     for i in 0..buffers.len() {
@@ -106,10 +103,26 @@ pub fn plan(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> Resul
 /// # Panics
 /// As [`plan`].
 pub fn lower_bound(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> u64 {
-    let mut buffers = Shared::new(sizes, steps, input, output).buffers;
+    place::least(&buffers(sizes, steps, input, output).1)
+}
+
+/// Whether the arena of a [`plan`] has at most so many bytes; the answer mostly comes long before there is a plan.
+///
+/// # Panics
+/// As [`plan`].
+pub fn fits(sizes: &[u64], steps: &[Step], input: usize, output: usize, most: u64) -> bool {
+    let buffers = buffers(sizes, steps, input, output).1;
+    place::least(&buffers) <= most
+        && (place::within(&buffers, most).bytes <= most
+            || plan(sizes, steps, input, output).is_ok_and(|plan| u64::from(plan.bytes) <= most))
+}
+
+/// What is to be placed: tensors that share their bytes once, then the scratch of each step.
+fn buffers(sizes: &[u64], steps: &[Step], input: usize, output: usize) -> (Shared, Vec<Buffer>) {
+    let shared = Shared::new(sizes, steps, input, output);
     let scratch = |(i, step): (usize, &Step)| Buffer { bytes: round(step.scratch), first: i, last: i, over: None };
-    buffers.extend(steps.iter().enumerate().map(scratch));
-    place::least(&buffers)
+    let buffers = shared.buffers.iter().copied().chain(steps.iter().enumerate().map(scratch)).collect();
+    (shared, buffers)
 }
 
 fn round(bytes: u64) -> u64 {

@@ -29,35 +29,20 @@ const SEARCH: usize = 50_000;
 /// Swaps of two buffers in a greedy order that are tried.
 const SWAPS: usize = 4_000;
 
-/// What buffers are sorted by.
-type Key<'a> = &'a dyn Fn(&usize) -> (u64, u64);
-
 pub(super) fn place(buffers: &[Buffer]) -> Placement {
-    let lower_bound = least(buffers);
-    let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
-    let duration = |i: usize| (buffers[i].last - buffers[i].first + 1) as u64;
-    let orders: [Key<'_>; 5] = [
-        &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - duration(i)),
-        &|&i| (u64::MAX - duration(i), u64::MAX - buffers[i].bytes),
-        &|&i| (buffers[i].first as u64, u64::MAX - buffers[i].bytes),
-        // What lies over another buffer lies below it, and is put down first.
-        &|&i| (u64::MAX - buffers[i].bytes, u64::MAX - buffers[i].first as u64),
-        &|&i| (u64::MAX - buffers[i].first as u64, u64::MAX - buffers[i].bytes),
-    ];
-    let (best, taken) = (vec![0; buffers.len()], Vec::new());
-    let mut search = Search { buffers, best, bytes: u64::MAX, lower_bound, left: SEARCH, taken };
-    let mut placed = Vec::with_capacity(ids.len());
-    for order in orders {
-        ids.sort_by_key(order);
-        placed.clear();
-        search.greedy(&ids, &mut placed, u64::MAX);
-        search.keep(&placed);
-    }
+    within(buffers, least(buffers))
+}
+
+/// The same, but any placement of at most so many bytes will do, and the first that is found is taken.
+pub(super) fn within(buffers: &[Buffer], enough: u64) -> Placement {
+    let mut search =
+        Search { buffers, best: vec![0; buffers.len()], bytes: u64::MAX, enough, left: SEARCH, taken: Vec::new() };
+    let mut ids = search.orders();
     search.improve(&mut ids);
-    ids.sort_by_key(orders[0]);
+    ids.sort_by_key(|&i| search.largest_first(i));
     let complete = search.deepen(&mut Vec::with_capacity(ids.len()), &mut ids, 0);
-    let optimal = complete || search.bytes == lower_bound;
-    Placement { offsets: search.best, bytes: search.bytes, lower_bound, optimal }
+    let (lower_bound, Search { best, bytes, .. }) = (least(buffers), search);
+    Placement { offsets: best, bytes, lower_bound, optimal: bytes == lower_bound || complete && bytes > enough }
 }
 
 /// Most bytes that are alive in any one step: what no placement can be smaller than.
@@ -110,12 +95,43 @@ struct Search<'a> {
     buffers: &'a [Buffer],
     best: Vec<u64>,
     bytes: u64,
-    lower_bound: u64,
+    /// So few bytes that nothing better is looked for.
+    enough: u64,
     left: usize,
     taken: Vec<(i64, i64)>,
 }
 
 impl Search<'_> {
+    fn largest_first(&self, i: usize) -> (u64, u64) {
+        (u64::MAX - self.buffers[i].bytes, u64::MAX - self.duration(i))
+    }
+
+    fn duration(&self, i: usize) -> u64 {
+        (self.buffers[i].last - self.buffers[i].first + 1) as u64
+    }
+
+    /// Tries the greedy orders; the last of them is returned.
+    fn orders(&mut self) -> Vec<usize> {
+        let buffers = self.buffers;
+        let orders: [fn(&Self, usize) -> (u64, u64); 5] = [
+            Self::largest_first,
+            |search, i| (u64::MAX - search.duration(i), u64::MAX - search.buffers[i].bytes),
+            |search, i| (search.buffers[i].first as u64, u64::MAX - search.buffers[i].bytes),
+            // What lies over another buffer lies below it, and is put down first.
+            |search, i| (u64::MAX - search.buffers[i].bytes, u64::MAX - search.buffers[i].first as u64),
+            |search, i| (u64::MAX - search.buffers[i].first as u64, u64::MAX - search.buffers[i].bytes),
+        ];
+        let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
+        let mut placed = Vec::with_capacity(ids.len());
+        for order in orders {
+            ids.sort_by_key(|&i| order(self, i));
+            placed.clear();
+            self.greedy(&ids, &mut placed, u64::MAX);
+            self.keep(&placed);
+        }
+        ids
+    }
+
     fn end(&self, placed: &[(usize, u64)]) -> u64 {
         placed.iter().map(|&(id, offset)| offset + self.buffers[id].bytes).max().unwrap_or(0)
     }
@@ -135,7 +151,7 @@ impl Search<'_> {
         let (mut placed, mut tried) = (Vec::with_capacity(order.len()), Vec::with_capacity(order.len()));
         self.greedy(order, &mut placed, u64::MAX);
         for _ in 0..SWAPS {
-            if self.bytes == self.lower_bound || order.len() < 2 {
+            if self.bytes <= self.enough || order.len() < 2 {
                 return;
             }
             let mut draw = || {
@@ -178,7 +194,7 @@ impl Search<'_> {
             return true;
         }
         for i in 0..rest.len() {
-            if self.bytes == self.lower_bound {
+            if self.bytes <= self.enough {
                 return true;
             }
             if self.left == 0 {

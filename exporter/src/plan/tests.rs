@@ -158,4 +158,11 @@ proptest! {
         let bytes = &arena[span(plan.tensors[output], sizes[output])];
         prop_assert!(bytes.iter().all(|&b| b == made_of[output]), "{plan:?}");
     }
+
+    #[test]
+    fn what_fits_is_what_the_plan_says(Graph { sizes, steps, output } in graph(), more in 0u64..64) {
+        let bytes = u64::from(plan(&sizes, &steps, 0, output).unwrap().bytes);
+        let fits = |most| fits(&sizes, &steps, 0, output, most);
+        prop_assert!(fits(bytes) && fits(bytes + more) && !fits(bytes.saturating_sub(1 + more)));
+    }
 }

@@ -60,6 +60,19 @@ impl Blueprint {
 /// # Errors
 /// [`ArenaError`].
 pub fn arena_bytes(blueprint: &Blueprint) -> Result<u64, ArenaError> {
+    Ok(exporter::image::arena(&in_integers(blueprint)?)?.bytes.into())
+}
+
+/// Whether that arena has at most so many bytes, which is mostly known long before there is a plan.
+///
+/// # Errors
+/// [`ArenaError`].
+pub(super) fn arena_fits(blueprint: &Blueprint, most: u64) -> Result<bool, ArenaError> {
+    Ok(exporter::image::arena_fits(&in_integers(blueprint)?, most)?)
+}
+
+/// The network with 8-bit weights and activations.
+fn in_integers(blueprint: &Blueprint) -> Result<Network, ArenaError> {
     let [c, h, w] = blueprint.shape(0);
     let preprocessing = Preprocessing { mean: vec![0.0; c], std: vec![1.0; c] };
     let network = Network::new("arena", Shape::new(c, h, w), preprocessing, vec![]);
@@ -70,7 +83,7 @@ pub fn arena_bytes(blueprint: &Blueprint) -> Result<u64, ArenaError> {
         network.tensors[id].encoding = Some(Encoding::asymmetric(8, false, -1.0, 1.0));
     }
     let weights = Weights { bits: 8, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax };
-    Ok(exporter::image::arena(&quantize::quantize(network, weights)?)?.bytes.into())
+    Ok(quantize::quantize(network, weights)?)
 }
 
 /// Gives a parameter, with its index, its values.

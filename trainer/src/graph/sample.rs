@@ -7,7 +7,7 @@ use super::architecture::{Architecture, CellOp, Stem, Step};
 use super::blueprint::{Blueprint, Task};
 use super::build::BuildError;
 use super::file::GraphSet;
-use super::network::{ArenaError, arena_bytes};
+use super::network::{ArenaError, arena_fits};
 use super::random::{Key, Stream};
 use super::space::{Caps, NormFree, Rules, Space, Split, Switches, Widths};
 use rayon::prelude::*;
@@ -335,7 +335,7 @@ impl Sampler {
         };
         let fits = match self.request.caps.arena_bytes {
             // No plan is below the least, which is found at once.
-            Some(cap) => built.least_arena_bytes() <= cap && arena_bytes(&built)? <= cap,
+            Some(cap) => built.least_arena_bytes() <= cap && arena_fits(&built, cap)?,
             None => true,
         };
         Ok((!fits).then_some(Rejection::Arena))
