@@ -7,6 +7,7 @@
 
 mod bytes;
 mod common;
+mod flow;
 mod isa;
 mod pace;
 mod packed;
@@ -26,10 +27,11 @@ use crate::{
     observe::Observer,
 };
 use common::Common;
+use flow::{Flow, Piece};
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::Step;
+use step::{Step, touched};
 use team::Team;
 
 /// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
@@ -77,7 +79,7 @@ impl<'i> Prepared<'i> {
     /// ten in 490, some more after a change, find that out.
     pub fn with_threads(mut self, threads: NonZero<usize>) -> Self {
         let threads = threads.get();
-        self.team = (threads > 1).then(|| (Team::new(threads - 1), Pace::default()));
+        self.team = (threads > 1).then(|| (Team::new(self.flow(threads)), Pace::default()));
         self.make_scratch(threads);
         self
     }
@@ -95,10 +97,17 @@ impl<'i> Prepared<'i> {
         prepared
     }
 
-    fn make_scratch(&mut self, parts: usize) {
-        let each = self.steps.iter().zip(&self.ops).map(|(step, op)| step.memory(op, parts));
-        let most = each.max().unwrap_or_default();
-        self.scratch = Bytes::zeros(parts * most.max(1));
+    fn flow(&self, threads: usize) -> Flow {
+        let of_op = |(step, op): (&Step, &Op)| {
+            let portions = step.share(op, threads).into_iter();
+            portions.map(|portion| (portion.clone(), touched(op, &portion, self.arena.len()))).collect()
+        };
+        Flow::new(threads, self.steps.iter().zip(&self.ops).map(of_op))
+    }
+
+    fn make_scratch(&mut self, threads: usize) {
+        let each = self.steps.iter().zip(&self.ops).map(|(step, op)| step.memory(op, threads)).max();
+        self.scratch = Bytes::zeros(threads * each.unwrap_or_default().next_multiple_of(LINE).max(LINE));
     }
 
     /// The image.
@@ -157,39 +166,55 @@ impl<'i> Prepared<'i> {
     }
 
     /// A run, begun by `begin`, alone or together.
-    #[allow(unsafe_code, reason = "parts of an op use one arena at the same time")]
+    #[allow(unsafe_code, reason = "threads use one arena at the same time")]
     fn run<'s, O: Observer>(
         &'s mut self,
         observer: &mut O,
         begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
     ) -> Result<Output<'i, 's>, RunError> {
+        let threads = self.threads();
         let Self { image, ops, steps, weights, arena, scratch, team, .. } = self;
-        let (weights, scratch, arena_bytes) = (weights.rows(), Common::new(scratch), arena.len());
+        let (weights, arena_bytes) = (weights.rows(), arena.len());
         let run = Run { image: *image, arena };
+        let alone = |op: &Op, arena: &mut [u8], scratch: &mut [u8]| steps[op.index].run(op, weights, arena, scratch);
         let Some((team, pace)) = team else {
-            return begin(run, observer, &mut |op, arena| steps[op.index].run(op, weights, arena, scratch, None));
-        };
-        let threads = team.threads();
-        let work = |op: usize, arena: *mut u8, part: usize| {
-            let (step, op) = (&steps[op], &ops[op]);
-            // SAFETY: `Step::run` shares an op with its whole arena, which it has borrowed mutably, and waits for all parts; each has
-            // its scratch.
-            unsafe {
-                let arena = Common::lent(arena, arena_bytes);
-                step.part(op, weights, arena, scratch, (part, step.share(op, threads)));
-            }
+            return begin(run, observer, &mut |op, arena| alone(op, arena, scratch));
         };
         let together = pace.together();
         let start = Instant::now();
-        let mut running = together.then(|| team.run(&work));
-        let output = begin(run, observer, &mut |op, arena| {
-            steps[op.index].run(op, weights, arena, scratch, running.as_mut());
-        });
-        drop(running);
+        let output = if together {
+            let each = scratch.len() / threads;
+            let scratch = Common::new(scratch);
+            let work = |arena: *mut u8, thread: usize, piece: &Piece| {
+                let (step, op) = (&steps[piece.op], &ops[piece.op]);
+                // SAFETY: the team is lent the whole arena below, and lets nobody do a piece before those that it needs are done: all that touch
+                // the same bytes. Each thread has its scratch.
+                unsafe {
+                    let scratch = scratch.write(thread * each..(thread + 1) * each);
+                    step.portion(op, weights, Common::lent(arena, arena_bytes), scratch, &piece.portion);
+                }
+            };
+            let (end, watched) = (ops.len(), observer.watches());
+            let mut done = 0;
+            let mut running = team.run(&work);
+            begin(run, observer, &mut |op, arena| {
+                if op.index == done {
+                    done = if watched { op.index + 1 } else { end };
+                    running.share(arena.as_mut_ptr(), op.index..done);
+                }
+            })
+        } else {
+            begin(run, observer, &mut |op, arena| alone(op, arena, scratch))
+        };
         pace.note(together, start.elapsed());
         output
     }
 }
 
+/// A cache line, and the one beside it.
+const LINE: usize = 128;
+
+#[cfg(test)]
+mod networks;
 #[cfg(test)]
 mod tests;

@@ -2,10 +2,13 @@
 //! in the arena, or, part by part, some of its rows or channels.
 #![allow(unsafe_code, reason = "parts of an op run at the same time, in an arena whose plan has been checked")]
 
-use super::{Executor, Isa, common::Common, team::Running};
+use super::{Executor, Isa, common::Common};
 use crate::{
     exec::step,
-    image::{Op, repr::OpKind},
+    image::{
+        Op, Tensor,
+        repr::{OpKind, WindowRepr},
+    },
     kernels::{
         Input, Kernels, Output, Window,
         add::simd::Sum,
@@ -31,20 +34,31 @@ pub(super) enum Step {
     Vectorized(Isa),
 }
 
-/// How an op is divided, into so many parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
-    /// Each some rows of the output.
-    Rows(usize),
-    /// Each some of its channels.
-    Channels(usize),
+/// What a thread does of an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Portion {
+    /// All of it, with the whole arena to itself.
+    Alone,
+    /// Some rows of the output.
+    Rows(Range<usize>),
+    /// Some of its channels.
+    Channels(Range<usize>),
 }
 
-impl Share {
-    /// Parts, none of them empty.
-    const fn parts(self) -> usize {
-        let (Self::Rows(parts) | Self::Channels(parts)) = self;
-        parts
+/// Bytes of the arena that a thread touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Touched {
+    pub(super) reads: Vec<Range<usize>>,
+    /// At most these.
+    pub(super) writes: Range<usize>,
+}
+
+impl Touched {
+    /// Whether the order of both matters.
+    pub(super) fn conflicts(&self, other: &Self) -> bool {
+        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        let spoils = |a: &Self, b: &Self| b.reads.iter().any(|read| overlap(&a.writes, read));
+        overlap(&self.writes, &other.writes) || spoils(self, other) || spoils(other, self)
     }
 }
 
@@ -72,17 +86,17 @@ impl Step {
         })
     }
 
-    /// Bytes of scratch that a part of the op needs, which so many threads run.
+    /// Bytes of scratch that [`Self::run`] or one of so many threads needs.
     pub(super) fn memory(&self, op: &Op, threads: usize) -> usize {
-        match (self, self.share(op, threads)) {
-            (Self::Plain(_) | Self::Vectorized(_), _) => 0,
-            (Self::Conv(_, packed), Share::Rows(_)) => packed.memory(),
-            (Self::Conv(_, packed), Share::Channels(_)) => packed.memory() + op.output().len(),
+        match self {
+            Self::Plain(_) | Self::Vectorized(_) => 0,
+            Self::Conv(_, packed) if packed.parts(threads).is_some() => packed.memory() + op.output().len(),
+            Self::Conv(_, packed) => packed.memory(),
         }
     }
 
-    /// How so many threads share the op.
-    pub(super) fn share(&self, op: &Op, threads: usize) -> Share {
+    /// What each of so many threads does of the op; what none does is not there.
+    pub(super) fn share(&self, op: &Op, threads: usize) -> Vec<Portion> {
         let worth = match self {
             Self::Plain(_) => false,
             Self::Conv(..) => op.macs() >= SHARED_MACS,
@@ -90,91 +104,100 @@ impl Step {
         };
         let height = op.output().shape()[0];
         match self {
-            _ if !worth => Share::Rows(1),
-            Self::Conv(_, packed) if let Some(parts) = packed.parts(threads) => Share::Channels(parts),
-            _ => Share::Rows(height.div_ceil(height.div_ceil(threads))),
+            Self::Plain(_) => vec![Portion::Alone],
+            _ if is_copied(op) => vec![Portion::Alone],
+            Self::Conv(_, packed) if worth && let Some(parts) = packed.parts(threads) => {
+                (0..parts).map(|part| Portion::Channels(packed.channels([part, parts]))).collect()
+            }
+            _ => {
+                let each = if worth { height.div_ceil(threads) } else { height };
+                let starts = (0..height).step_by(each);
+                starts.map(|start| Portion::Rows(start..height.min(start + each))).collect()
+            }
         }
     }
 
-    /// Runs the op, with whoever is there to help: a [`Running`] whose work is [`Self::part`]. The scratch holds [`Self::memory`]
-    /// for each part; `weights` are the packed rows of the network.
-    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: Common, team: Option<&mut Running>) {
+    /// Runs the op. The scratch holds [`Self::memory`]; `weights` are the packed rows of the network.
+    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8]) {
         if let Self::Plain(kernels) = self {
             return step::run(*kernels, op, arena);
         }
-        let (from, to) = (op.input(0).range(), source(op, arena.len()));
-        if from != to {
-            arena.copy_within(from, to.start);
+        if is_copied(op) {
+            let copy = source(op, arena.len());
+            arena.copy_within(op.input(0).range(), copy.start);
         }
-        let arena = Common::new(arena);
-        let share = team.as_ref().map_or(Share::Rows(1), |team| self.share(op, team.threads()));
-        match team {
-            Some(team) if share.parts() > 1 => team.share(op.index, arena.first(), share.parts()),
-            // SAFETY: the arena and the scratch are borrowed mutably, and this is the only part.
-            _ => unsafe { self.part(op, weights, arena, scratch, (0, share)) },
-        }
+        let rows = Portion::Rows(0..op.output().shape()[0]);
+        // SAFETY: the arena is borrowed mutably.
+        unsafe { self.portion(op, weights, Common::new(arena), scratch, &rows) }
     }
 
-    /// Runs one part of the op: which one, and of what division.
+    /// Runs a portion of the op. The scratch, of nobody else, holds [`Self::memory`].
     ///
     /// # Safety
-    /// Nobody else may use the scratch of the part, or read or write the arena, but for other parts of the same op.
-    ///
-    /// # Panics
-    /// When the step is [`Self::Plain`].
-    pub(super) unsafe fn part(
+    /// Meanwhile nobody else may write what [`touched`] says is read or written here, or read what is written; but other portions of
+    /// the op may be run.
+    pub(super) unsafe fn portion(
         &self,
         op: &Op,
         weights: &[Row],
         arena: Common,
-        scratch: Common,
-        (part, share): (usize, Share),
+        scratch: &mut [u8],
+        portion: &Portion,
     ) {
-        let (x, y) = (op.input(0), op.output());
-        let [height, width, channels] = y.shape();
-        let parts = match (self, share) {
+        let rows = match portion {
+            // SAFETY: all bytes are this portion's.
+            Portion::Alone => return self.run(op, weights, unsafe { arena.write(0..arena.len()) }, scratch),
             // SAFETY: as here.
-            (Self::Conv(isa, packed), Share::Channels(parts)) => unsafe {
-                return channels_of(*isa, packed, op, weights, arena, scratch, [part, parts]);
+            Portion::Channels(channels) => unsafe {
+                return self.channels(op, weights, arena, scratch, channels.clone());
             },
-            (_, share) => share.parts(),
+            Portion::Rows(rows) => rows.clone(),
         };
-        let in_part = height.div_ceil(parts);
-        let rows = part * in_part..height.min((part + 1) * in_part);
-        let at = y.range().start;
-        let bytes = at + rows.start * width * channels..at + rows.end * width * channels;
-        // SAFETY: other parts write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
+        let (x, y) = (op.input(0), op.output());
+        let bytes = rows_of(&y, &rows);
+        // SAFETY: other portions write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
         // Add, is not asked for.
-        let y = Output::new(&y, op.clamp(), unsafe { arena.write(bytes.clone()) });
-        // SAFETY: no part writes what lies apart from the output. Called where that is so.
-        let input = || unsafe { Input::new(&x, arena.read(source(op, arena.len()))) };
+        let y = Output::new(&y, op.clamp(), unsafe { arena.write(bytes) });
+        // Rows that others may be writing are not even borrowed.
+        let read = rows_read(op, &rows);
+        let input = || {
+            let bytes = rows_of(&x, &read);
+            let moved = source(op, arena.len()).start - x.range().start;
+            // SAFETY: no portion writes what lies apart from the output. Called where that is so.
+            let bytes = unsafe { arena.read(bytes.start + moved..bytes.end + moved) };
+            let [_, width, channels] = x.shape();
+            Input { shape: [read.len(), width, channels], ..Input::new(&x, bytes) }
+        };
+        let below = |window: WindowRepr| {
+            let window = Window::from(window);
+            let [top, left] = window.padding;
+            Window { padding: [top + read.start, left], ..window }
+        };
         match self {
             Self::Plain(_) => unreachable!("such an op has no parts"),
             Self::Conv(isa, packed) => {
                 let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(input()) } else { input() };
-                let each = packed.memory();
-                // SAFETY: of this part.
-                let scratch = unsafe { scratch.write(part * each..(part + 1) * each) };
-                isa.run(Part { packed, weights, x, y, rows, channels: 0..channels, scratch });
+                let channels = 0..y.shape[2];
+                isa.run(Part { packed, weights, x, above: read.start, y, rows, channels, scratch });
             }
             Self::Vectorized(isa) => match op.repr.kind {
                 OpKind::Add { multipliers, shift } => {
                     let add = step::add_constants(op, multipliers, shift);
                     let inputs = [0, 1].map(|i| {
-                        let (x, y) = (op.input(i).range(), op.output().range());
-                        let rows = x.start + (bytes.start - y.start)..x.start + (bytes.end - y.start);
+                        let x = op.input(i);
+                        let apart = x.range() != op.output().range();
                         // SAFETY: the check of the image has seen that what is not in the place of the output lies apart from it.
-                        (x != y).then(|| unsafe { arena.read(rows) })
+                        apart.then(|| unsafe { arena.read(rows_of(&x, &rows)) })
                     });
                     isa.run(Sum { add, inputs, y: y.bytes });
                 }
                 OpKind::MaxPool { window } => {
-                    isa.run(Largest { window: window.into(), x: input(), first: rows.start, y });
+                    isa.run(Largest { window: below(window), x: input(), first: rows.start, y });
                 }
                 OpKind::AveragePool { window, multipliers } => {
                     let multipliers = op.table(multipliers);
                     let multiplier = |taps: usize| multipliers.f32(taps - 1);
-                    isa.run(Mean { window: window.into(), multiplier, x: input(), first: rows.start, y });
+                    isa.run(Mean { window: below(window), multiplier, x: input(), first: rows.start, y });
                 }
                 OpKind::GlobalAveragePool { multiplier } => {
                     let x = input();
@@ -185,43 +208,75 @@ impl Step {
             },
         }
     }
-}
 
-/// [`Step::part`] of a convolution of which each makes some channels: together in its scratch, and from there, pixel by pixel, between
-/// those of other parts.
-///
-/// # Safety
-/// As there.
-unsafe fn channels_of(
-    isa: Isa,
-    packed: &Packed,
-    op: &Op,
-    weights: &[Row],
-    arena: Common,
-    scratch: Common,
-    [part, parts]: [usize; 2],
-) {
-    let output = op.output();
-    let [height, width, all] = output.shape();
-    let channels = packed.channels([part, parts]);
-    let each = packed.memory() + output.len();
-    // SAFETY: of this part.
-    let (scratch, made) = unsafe { scratch.write(part * each..(part + 1) * each) }.split_at_mut(packed.memory());
-    let made = &mut made[..height * width * channels.len()];
-    // SAFETY: no part writes what lies apart from the output.
-    let x = Input::new(&op.input(0), unsafe { arena.read(source(op, arena.len())) });
-    let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
-    let y = Output::new(&output, op.clamp(), made);
-    isa.run(Part { packed, weights, x, y, rows: 0..height, channels: channels.clone(), scratch });
-    for (pixel, made) in made.chunks_exact(channels.len()).enumerate() {
-        let first = output.range().start + pixel * all + channels.start;
-        // SAFETY: other parts write other channels, and what they read lies elsewhere.
-        unsafe { arena.write(first..first + made.len()) }.copy_from_slice(made);
+    /// [`Self::portion`] of a convolution of which each makes some channels: together in the scratch, and from there, pixel by pixel,
+    /// between those of others.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn channels(&self, op: &Op, weights: &[Row], arena: Common, scratch: &mut [u8], channels: Range<usize>) {
+        let Self::Conv(isa, packed) = self else { unreachable!("channels of a convolution only") };
+        let (x, output) = (op.input(0), op.output());
+        let [height, width, all] = output.shape();
+        let (scratch, made) = scratch.split_at_mut(packed.memory());
+        let made = &mut made[..height * width * channels.len()];
+        // SAFETY: no portion writes what lies apart from the output, and an input that does not is copied by who is alone.
+        let x = Input::new(&x, unsafe { arena.read(x.range()) });
+        let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
+        let y = Output::new(&output, op.clamp(), made);
+        isa.run(Part { packed, weights, x, above: 0, y, rows: 0..height, channels: channels.clone(), scratch });
+        for (pixel, made) in made.chunks_exact(channels.len()).enumerate() {
+            let first = output.range().start + pixel * all + channels.start;
+            // SAFETY: other portions write other channels, and what they read lies elsewhere.
+            unsafe { arena.write(first..first + made.len()) }.copy_from_slice(made);
+        }
     }
 }
 
-/// Where an op reads its first input in an arena of so many bytes: a copy at the end, if its output lies over a part of it.
-fn source(op: &Op, arena: usize) -> Range<usize> {
+/// What a portion of `op` touches of an arena of so many bytes.
+pub(super) fn touched(op: &Op, portion: &Portion, arena: usize) -> Touched {
+    let (y, inputs) = (op.output(), op.inputs());
+    match portion {
+        Portion::Alone => Touched { reads: Vec::new(), writes: 0..arena },
+        Portion::Rows(rows) => {
+            let read = rows_read(op, rows);
+            Touched { reads: inputs.map(|x| rows_of(&x, &read)).collect(), writes: rows_of(&y, rows) }
+        }
+        Portion::Channels(_) => Touched { reads: inputs.map(|x| x.range()).collect(), writes: y.range() },
+    }
+}
+
+/// The rows of its inputs that an op reads for those rows of its output, and those between them.
+fn rows_read(op: &Op, rows: &Range<usize>) -> Range<usize> {
+    let height = op.input(0).shape()[0];
+    match op.repr.kind {
+        OpKind::Add { .. } => rows.clone(),
+        OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
+            let Window { kernel: [kernel, _], stride: [stride, _], padding: [padding, _], dilation: [dilation, _] } =
+                window.into();
+            let end = (rows.end - 1) * stride + (kernel - 1) * dilation + 1;
+            let inside = |row: usize| row.saturating_sub(padding).min(height);
+            inside(rows.start * stride)..inside(end)
+        }
+        _ => 0..height,
+    }
+}
+
+/// The bytes of some rows of a tensor.
+fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+    let [_, width, channels] = tensor.shape();
+    let (first, row) = (tensor.range().start, width * channels);
+    first + rows.start * row..first + rows.end * row
+}
+
+/// Whether [`Step::run`] copies the first input out of the way of the output, which lies over a part of it.
+fn is_copied(op: &Op) -> bool {
     let (x, y) = (op.input(0).range(), op.output().range());
-    if x != y && x.start < y.end && y.start < x.end { arena - x.len()..arena } else { x }
+    x != y && x.start < y.end && y.start < x.end
+}
+
+/// Where an op reads its first input in an arena of so many bytes: at the end, if it [`is_copied`].
+fn source(op: &Op, arena: usize) -> Range<usize> {
+    let x = op.input(0).range();
+    if is_copied(op) { arena - x.len()..arena } else { x }
 }
