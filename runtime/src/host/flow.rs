@@ -9,6 +9,7 @@ use std::ops::Range;
 /// A portion of an op, which a thread does.
 #[derive(Debug)]
 pub(super) struct Piece {
+    /// Counted from 1; 0 stores the input.
     pub(super) op: usize,
     pub(super) portion: Portion,
     /// Threads, and how many of their pieces must be done before; none of which an earlier piece of the same thread needs as many.
@@ -54,7 +55,7 @@ impl Flow {
         self.lanes.len()
     }
 
-    /// How many ops there are.
+    /// How many ops there are, with the input.
     pub(super) fn ops(&self) -> usize {
         self.lanes[0].starts.len() - 1
     }

@@ -22,7 +22,7 @@ pub use packed::{Origin, PackError, pack, portable};
 pub use room::make_room;
 
 use crate::{
-    exec::{Output, Run, RunError},
+    exec::{Output, Run, RunError, store},
     image::{Image, Op},
     observe::Observer,
 };
@@ -31,7 +31,7 @@ use flow::{Flow, Piece};
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::{Step, touched};
+use step::{Portion, Step, Touched, rows_of, share_rows, touched};
 use team::Team;
 
 /// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
@@ -98,11 +98,15 @@ impl<'i> Prepared<'i> {
     }
 
     fn flow(&self, threads: usize) -> Flow {
+        let input = self.image.input();
+        let of_input = share_rows(&input, threads).into_iter();
+        let of_input = of_input.map(|rows| (Portion::Rows(rows.clone()), Touched::written(rows_of(&input, &rows))));
         let of_op = |(step, op): (&Step, &Op)| {
             let portions = step.share(op, threads).into_iter();
             portions.map(|portion| (portion.clone(), touched(op, &portion, self.arena.len()))).collect()
         };
-        Flow::new(threads, self.steps.iter().zip(&self.ops).map(of_op))
+        let ops = self.steps.iter().zip(&self.ops).map(of_op);
+        Flow::new(threads, std::iter::once(of_input.collect()).chain(ops))
     }
 
     fn make_scratch(&mut self, threads: usize) {
@@ -142,7 +146,7 @@ impl<'i> Prepared<'i> {
         pixels: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        self.run(observer, |run, observer, step| run.pixels(pixels, observer, step))
+        self.run(Picture::Pixels(pixels), observer)
     }
 
     /// Runs integers that are already what the input tensor stores, `H W C`.
@@ -162,52 +166,88 @@ impl<'i> Prepared<'i> {
         integers: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        self.run(observer, |run, observer, step| run.quantized(integers, observer, step))
+        self.run(Picture::Quantized(integers), observer)
     }
 
-    /// A run, begun by `begin`, alone or together.
+    /// A run, alone or together.
     #[allow(unsafe_code, reason = "threads use one arena at the same time")]
-    fn run<'s, O: Observer>(
-        &'s mut self,
-        observer: &mut O,
-        begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
-    ) -> Result<Output<'i, 's>, RunError> {
+    fn run<'s>(&'s mut self, picture: Picture, observer: &mut impl Observer) -> Result<Output<'i, 's>, RunError> {
         let threads = self.threads();
         let Self { image, ops, steps, weights, arena, scratch, team, .. } = self;
         let (weights, arena_bytes) = (weights.rows(), arena.len());
-        let run = Run { image: *image, arena };
-        let alone = |op: &Op, arena: &mut [u8], scratch: &mut [u8]| steps[op.index].run(op, weights, arena, scratch);
-        let Some((team, pace)) = team else {
-            return begin(run, observer, &mut |op, arena| alone(op, arena, scratch));
-        };
-        let together = pace.together();
+        let mut run = Run { image: *image, arena };
         let start = Instant::now();
-        let output = if together {
-            let each = scratch.len() / threads;
-            let scratch = Common::new(scratch);
-            let work = |arena: *mut u8, thread: usize, piece: &Piece| {
-                let (step, op) = (&steps[piece.op], &ops[piece.op]);
-                // SAFETY: the team is lent the whole arena below, and lets nobody do a piece before those that it needs are done: all that touch
-                // the same bytes. Each thread has its scratch.
-                unsafe {
-                    let scratch = scratch.write(thread * each..(thread + 1) * each);
-                    step.portion(op, weights, Common::lent(arena, arena_bytes), scratch, &piece.portion);
+        let mut alone = |run| picture.run(run, observer, |op, arena| steps[op.index].run(op, weights, arena, scratch));
+        let Some((team, pace)) = team else { return alone(run) };
+        if !pace.together() {
+            let output = alone(run);
+            pace.note(false, start.elapsed());
+            return output;
+        }
+        let (each, scratch) = (scratch.len() / threads, Common::new(scratch));
+        let work = |arena: *mut u8, thread: usize, piece: &Piece| {
+            // SAFETY: the team is lent the whole arena below, and lets nobody do a piece before those that it needs are done: all that
+            // touch the same bytes. Each thread has its scratch.
+            let (arena, scratch) =
+                unsafe { (Common::lent(arena, arena_bytes), scratch.write(thread * each..(thread + 1) * each)) };
+            match (piece.op.checked_sub(1), &piece.portion) {
+                // SAFETY: as above.
+                (Some(op), portion) => unsafe { steps[op].portion(&ops[op], weights, arena, scratch, portion) },
+                (None, Portion::Rows(rows)) => {
+                    let (place, rows) = (image.input().range(), rows_of(&image.input(), rows));
+                    let pixels = &picture.bytes()[rows.start - place.start..rows.end - place.start];
+                    // SAFETY: as above.
+                    store(image.input_tables(), pixels, unsafe { arena.write(rows) });
                 }
-            };
-            let (end, watched) = (ops.len(), observer.watches());
-            let mut done = 0;
-            let mut running = team.run(&work);
-            begin(run, observer, &mut |op, arena| {
-                if op.index == done {
-                    done = if watched { op.index + 1 } else { end };
-                    running.share(arena.as_mut_ptr(), op.index..done);
-                }
-            })
-        } else {
-            begin(run, observer, &mut |op, arena| alone(op, arena, scratch))
+                (None, _) => unreachable!("an input is stored by rows"),
+            }
         };
-        pace.note(together, start.elapsed());
+        let mut running = team.run(&work);
+        let (end, watched) = (ops.len() + 1, observer.watches());
+        let output = match picture {
+            Picture::Pixels(pixels) if !watched => match run.input(pixels) {
+                Ok(_) => {
+                    running.share(run.arena.as_mut_ptr(), 0..end);
+                    Ok(run.output())
+                }
+                Err(error) => Err(error),
+            },
+            _ => picture.run(run, observer, |op, arena| match op.index + 1 {
+                number if watched => running.share(arena.as_mut_ptr(), number..number + 1),
+                1 => running.share(arena.as_mut_ptr(), 1..end),
+                _ => {}
+            }),
+        };
+        drop(running);
+        pace.note(true, start.elapsed());
         output
+    }
+}
+
+/// What a run is given.
+#[derive(Clone, Copy)]
+enum Picture<'p> {
+    Pixels(&'p [u8]),
+    Quantized(&'p [u8]),
+}
+
+impl Picture<'_> {
+    fn bytes(&self) -> &[u8] {
+        let (Self::Pixels(bytes) | Self::Quantized(bytes)) = self;
+        bytes
+    }
+
+    /// A run, op by op.
+    fn run<'i, 'm>(
+        self,
+        run: Run<'i, 'm>,
+        observer: &mut impl Observer,
+        step: impl FnMut(&Op, &mut [u8]),
+    ) -> Result<Output<'i, 'm>, RunError> {
+        match self {
+            Self::Pixels(pixels) => run.pixels(pixels, observer, step),
+            Self::Quantized(integers) => run.quantized(integers, observer, step),
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use crate::{
     kernels::{
         Input, Kernels, Output, Window,
         add::simd::Sum,
-        average_pool::simd::Mean,
+        average_pool::simd::{CHUNK, Mean},
         conv2d::packed::{Packed, Part, flat},
         max_pool::simd::Largest,
         simd::{
-            Row,
+            LANES, Row,
             packing::{Source, Spoiled},
         },
     },
@@ -54,6 +54,11 @@ pub(super) struct Touched {
 }
 
 impl Touched {
+    /// Bytes that are written, by who reads none.
+    pub(super) const fn written(writes: Range<usize>) -> Self {
+        Self { reads: Vec::new(), writes }
+    }
+
     /// Whether the order of both matters.
     pub(super) fn conflicts(&self, other: &Self) -> bool {
         let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
@@ -102,18 +107,17 @@ impl Step {
             Self::Conv(..) => op.macs() >= SHARED_MACS,
             Self::Vectorized(_) => op.output().len() >= SHARED_BYTES,
         };
-        let height = op.output().shape()[0];
         match self {
             Self::Plain(_) => vec![Portion::Alone],
             _ if is_copied(op) => vec![Portion::Alone],
             Self::Conv(_, packed) if worth && let Some(parts) = packed.parts(threads) => {
                 (0..parts).map(|part| Portion::Channels(packed.channels([part, parts]))).collect()
             }
-            _ => {
-                let each = if worth { height.div_ceil(threads) } else { height };
-                let starts = (0..height).step_by(each);
-                starts.map(|start| Portion::Rows(start..height.min(start + each))).collect()
+            _ if matches!(op.repr.kind, OpKind::GlobalAveragePool { .. }) => {
+                let parts = threads.min(op.input(0).len() / SHARED_BYTES).max(1);
+                share_chunks(op.output().len(), parts).into_iter().map(Portion::Channels).collect()
             }
+            _ => share_rows(&op.output(), if worth { threads } else { 1 }).into_iter().map(Portion::Rows).collect(),
         }
     }
 
@@ -197,38 +201,52 @@ impl Step {
                 OpKind::AveragePool { window, multipliers } => {
                     let multipliers = op.table(multipliers);
                     let multiplier = |taps: usize| multipliers.f32(taps - 1);
-                    isa.run(Mean { window: below(window), multiplier, x: input(), first: rows.start, y });
+                    let channels = 0..y.shape[2];
+                    isa.run(Mean { window: below(window), multiplier, x: input(), first: rows.start, channels, y });
                 }
                 OpKind::GlobalAveragePool { multiplier } => {
-                    let x = input();
-                    let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
-                    isa.run(Mean { window, multiplier: |_: usize| multiplier, x, first: 0, y });
+                    let channels = 0..y.shape[2];
+                    isa.run(mean(multiplier, input(), channels, y));
                 }
                 _ => unreachable!("no other op is prepared so"),
             },
         }
     }
 
-    /// [`Self::portion`] of a convolution of which each makes some channels: together in the scratch, and from there, pixel by pixel,
+    /// [`Self::portion`] of which each makes some channels: of a convolution together in the scratch, and from there, pixel by pixel,
     /// between those of others.
     ///
     /// # Safety
     /// As there.
     unsafe fn channels(&self, op: &Op, weights: &[Row], arena: Common, scratch: &mut [u8], channels: Range<usize>) {
-        let Self::Conv(isa, packed) = self else { unreachable!("channels of a convolution only") };
         let (x, output) = (op.input(0), op.output());
-        let [height, width, all] = output.shape();
-        let (scratch, made) = scratch.split_at_mut(packed.memory());
-        let made = &mut made[..height * width * channels.len()];
         // SAFETY: no portion writes what lies apart from the output, and an input that does not is copied by who is alone.
         let x = Input::new(&x, unsafe { arena.read(x.range()) });
+        let [height, width, all] = output.shape();
+        let (isa, packed) = match (self, op.repr.kind) {
+            (Self::Conv(isa, packed), _) => (isa, packed),
+            (Self::Vectorized(isa), OpKind::GlobalAveragePool { multiplier }) => {
+                let first = output.range().start;
+                // SAFETY: other portions write other channels, and what they read lies elsewhere.
+                let bytes = unsafe { arena.write(first + channels.start..first + channels.end) };
+                return isa.run(mean(multiplier, x, channels, Output::new(&output, op.clamp(), bytes)));
+            }
+            _ => unreachable!("no other op is shared so"),
+        };
+        let (scratch, made) = scratch.split_at_mut(packed.memory());
+        let made = &mut made[..height * width * channels.len()];
         let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
         let y = Output::new(&output, op.clamp(), made);
         isa.run(Part { packed, weights, x, above: 0, y, rows: 0..height, channels: channels.clone(), scratch });
         for (pixel, made) in made.chunks_exact(channels.len()).enumerate() {
             let first = output.range().start + pixel * all + channels.start;
             // SAFETY: other portions write other channels, and what they read lies elsewhere.
-            unsafe { arena.write(first..first + made.len()) }.copy_from_slice(made);
+            let bytes = unsafe { arena.write(first..first + made.len()) };
+            // A block or two are not worth a call.
+            let (blocks, rest) = made.as_chunks::<LANES>();
+            let (bytes, last) = bytes.as_chunks_mut();
+            bytes.iter_mut().zip(blocks).for_each(|(bytes, block)| *bytes = *block);
+            last.copy_from_slice(rest);
         }
     }
 }
@@ -262,8 +280,27 @@ fn rows_read(op: &Op, rows: &Range<usize>) -> Range<usize> {
     }
 }
 
+/// The rows of a tensor that each of so many threads writes, at most; none of them nothing.
+pub(super) fn share_rows(tensor: &Tensor, threads: usize) -> Vec<Range<usize>> {
+    let height = tensor.shape()[0];
+    let each = height.div_ceil(threads);
+    (0..height).step_by(each).map(|start| start..height.min(start + each)).collect()
+}
+
+/// The channels of which each of so many makes the mean, at most; none of them nothing.
+fn share_chunks(channels: usize, parts: usize) -> Vec<Range<usize>> {
+    let each = channels.div_ceil(CHUNK).div_ceil(parts) * CHUNK;
+    (0..channels).step_by(each).map(|start| start..channels.min(start + each)).collect()
+}
+
+/// The mean of whole channels.
+fn mean<'a>(multiplier: f32, x: Input<'a>, channels: Range<usize>, y: Output<'a>) -> Mean<'a, impl Fn(usize) -> f32> {
+    let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
+    Mean { window, multiplier: move |_: usize| multiplier, x, first: 0, channels, y }
+}
+
 /// The bytes of some rows of a tensor.
-fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+pub(super) fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
     let [_, width, channels] = tensor.shape();
     let (first, row) = (tensor.range().start, width * channels);
     first + rows.start * row..first + rows.end * row
