@@ -3,7 +3,7 @@
 //! to the last one of an earlier op that touches the same bytes, if one of the two writes them. So a thread waits for the rows of another
 //! one that it reads, and for who still reads what lay in the place where it writes, and for nothing else.
 
-use super::step::{Portion, Touched};
+use super::step::{Cut, Touched};
 use std::ops::Range;
 
 /// A portion of an op, which a thread does.
@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(super) struct Piece {
     /// Counted from 1; 0 stores the input.
     pub(super) op: usize,
-    pub(super) portion: Portion,
+    pub(super) cut: Cut,
     /// Threads, and how many of their pieces must be done before; none of which an earlier piece of the same thread needs as many.
     pub(super) needs: Vec<(usize, usize)>,
 }
@@ -28,22 +28,19 @@ struct Lane {
     pieces: Vec<Piece>,
     /// For each op, how many pieces come before it, and for the end, how many there are.
     starts: Vec<usize>,
-    /// What each piece touches.
-    touched: Vec<Touched>,
     /// For each thread, the most of its pieces that one of these needs.
     known: Vec<usize>,
 }
 
 impl Flow {
     /// Of a network of which each of so many threads, at most, does that of each op, and touches that.
-    pub(super) fn new(threads: usize, ops: impl IntoIterator<Item = Vec<(Portion, Touched)>>) -> Self {
-        let lane = |_| Lane { pieces: Vec::new(), starts: vec![0], touched: Vec::new(), known: vec![0; threads] };
+    pub(super) fn new(threads: usize, ops: impl IntoIterator<Item = Vec<Cut>>) -> Self {
+        let lane = |_| Lane { pieces: Vec::new(), starts: vec![0], known: vec![0; threads] };
         let mut lanes: Vec<Lane> = (0..threads).map(lane).collect();
-        for (op, portions) in ops.into_iter().enumerate() {
-            for (thread, (portion, touched)) in portions.into_iter().enumerate() {
-                let needs = needs(&mut lanes, thread, &touched);
-                lanes[thread].pieces.push(Piece { op, portion, needs });
-                lanes[thread].touched.push(touched);
+        for (op, cuts) in ops.into_iter().enumerate() {
+            for (thread, cut) in cuts.into_iter().enumerate() {
+                let needs = needs(&mut lanes, thread, &cut.touched);
+                lanes[thread].pieces.push(Piece { op, cut, needs });
             }
             lanes.iter_mut().for_each(|lane| lane.starts.push(lane.pieces.len()));
         }
@@ -82,8 +79,8 @@ fn needs(lanes: &mut [Lane], thread: usize, touched: &Touched) -> Vec<(usize, us
     let mut needs = Vec::new();
     for other in (0..lanes.len()).filter(|&other| other != thread) {
         let (known, before) = (lanes[thread].known[other], *lanes[other].starts.last().unwrap_or(&0));
-        let past = lanes[other].touched.get(known..before).unwrap_or_default();
-        if let Some(last) = past.iter().rposition(|past| past.conflicts(touched)) {
+        let past = lanes[other].pieces.get(known..before).unwrap_or_default();
+        if let Some(last) = past.iter().rposition(|past| past.cut.touched.conflicts(touched)) {
             lanes[thread].known[other] = known + last + 1;
             needs.push((other, known + last + 1));
         }
@@ -94,10 +91,10 @@ fn needs(lanes: &mut [Lane], thread: usize, touched: &Touched) -> Vec<(usize, us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Draw;
+    use crate::{host::step::Portion, testing::Draw};
 
     /// Of ops that read and write somewhere: threads, and for each op what its portions touch, which do not get in each other's way.
-    fn drawn(draw: &mut Draw) -> (usize, Vec<Vec<(Portion, Touched)>>) {
+    fn drawn(draw: &mut Draw) -> (usize, Vec<Vec<Cut>>) {
         let threads = draw.size(1..=4).into();
         let range = |draw: &mut Draw, room: Range<usize>| {
             let start = room.start + draw.bits() as usize % room.len();
@@ -113,7 +110,7 @@ mod tests {
                 let reads = (0..draw.int(0..=2)).map(|_| range(draw, read.clone())).collect();
                 let start = written.end.min(written.start + part * each);
                 let writes = start..written.end.min(start + each);
-                (Portion::Rows(part..part + 1), Touched { reads, writes })
+                Cut { portion: Portion::Channels(part..part + 1), touched: Touched { reads, writes } }
             };
             (0..parts).map(portion).collect()
         };
@@ -140,7 +137,7 @@ mod tests {
                     }
                     for other in (0..threads).filter(|&other| other != thread) {
                         for (number, before) in all(other).filter(|(_, before)| before.op < piece.op) {
-                            let conflict = ops[before.op][other].1.conflicts(&ops[piece.op][thread].1);
+                            let conflict = ops[before.op][other].touched.conflicts(&ops[piece.op][thread].touched);
                             assert!(!conflict || number < done[other], "op {} before op {}", before.op, piece.op);
                         }
                     }
@@ -155,7 +152,7 @@ mod tests {
         let at = |tensor: usize, rows: Range<usize>| 100 * tensor + 10 * rows.start..100 * tensor + 10 * rows.end;
         let op = |read: Range<usize>, rows: Range<usize>, tensor: usize| {
             let touched = Touched { reads: vec![at(tensor, read)], writes: at(tensor + 1, rows.clone()) };
-            (Portion::Rows(rows), touched)
+            Cut { portion: Portion::Channels(rows), touched }
         };
         let flow = Flow::new(
             2,
@@ -163,7 +160,7 @@ mod tests {
                 vec![op(0..5, 0..4, 0), op(3..8, 4..8, 0)],
                 vec![op(0..4, 0..4, 1), op(4..8, 4..8, 1)],
                 vec![op(0..5, 0..4, 2), op(3..8, 4..8, 2)],
-                vec![(Portion::Alone, Touched { reads: Vec::new(), writes: 0..1000 })],
+                vec![Cut { portion: Portion::Alone, touched: Touched { reads: Vec::new(), writes: 0..1000 } }],
             ],
         );
         let needs = |thread, op| &flow.piece(thread, flow.pieces(thread, op..op + 1).start).needs;

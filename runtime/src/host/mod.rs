@@ -31,7 +31,7 @@ use flow::{Flow, Piece};
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::{Portion, Step, Touched, rows_of, share_rows, touched};
+use step::{Cut, Step, share_rows};
 use team::Team;
 
 /// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
@@ -41,6 +41,8 @@ pub struct Prepared<'i> {
     ops: Vec<Op<'i>>,
     executor: Executor,
     steps: Vec<Step>,
+    /// What a thread without helpers does.
+    alone: Flow,
     weights: Rows<'i>,
     arena: Bytes,
     scratch: Bytes,
@@ -65,11 +67,13 @@ impl<'i> Prepared<'i> {
             ops: image.ops().collect(),
             executor,
             steps,
+            alone: Flow::new(1, []),
             weights,
             arena: Bytes::zeros(crate::exec::step::arena_bytes(image)),
             scratch: Bytes::zeros(0),
             team: None,
         };
+        prepared.alone = prepared.flow(1);
         prepared.make_scratch(1);
         prepared
     }
@@ -99,13 +103,8 @@ impl<'i> Prepared<'i> {
 
     fn flow(&self, threads: usize) -> Flow {
         let input = self.image.input();
-        let of_input = share_rows(&input, threads).into_iter();
-        let of_input = of_input.map(|rows| (Portion::Rows(rows.clone()), Touched::written(rows_of(&input, &rows))));
-        let of_op = |(step, op): (&Step, &Op)| {
-            let portions = step.share(op, threads).into_iter();
-            portions.map(|portion| (portion.clone(), touched(op, &portion, self.arena.len()))).collect()
-        };
-        let ops = self.steps.iter().zip(&self.ops).map(of_op);
+        let of_input = share_rows(&input, threads).into_iter().map(|rows| Cut::of_input(&input, rows));
+        let ops = self.steps.iter().zip(&self.ops).map(|(step, op)| step.share(op, threads, self.arena.len()));
         Flow::new(threads, std::iter::once(of_input.collect()).chain(ops))
     }
 
@@ -173,14 +172,19 @@ impl<'i> Prepared<'i> {
     #[allow(unsafe_code, reason = "threads use one arena at the same time")]
     fn run<'s>(&'s mut self, picture: Picture, observer: &mut impl Observer) -> Result<Output<'i, 's>, RunError> {
         let threads = self.threads();
-        let Self { image, ops, steps, weights, arena, scratch, team, .. } = self;
+        let Self { image, ops, steps, alone, weights, arena, scratch, team, .. } = self;
         let (weights, arena_bytes) = (weights.rows(), arena.len());
         let mut run = Run { image: *image, arena };
         let start = Instant::now();
-        let mut alone = |run| picture.run(run, observer, |op, arena| steps[op.index].run(op, weights, arena, scratch));
-        let Some((team, pace)) = team else { return alone(run) };
+        let mut by_itself = |run| {
+            picture.run(run, observer, |op, arena| {
+                let cut = &alone.piece(0, op.index + 1).cut;
+                steps[op.index].run(op, weights, arena, scratch, cut);
+            })
+        };
+        let Some((team, pace)) = team else { return by_itself(run) };
         if !pace.together() {
-            let output = alone(run);
+            let output = by_itself(run);
             pace.note(false, start.elapsed());
             return output;
         }
@@ -190,17 +194,14 @@ impl<'i> Prepared<'i> {
             // touch the same bytes. Each thread has its scratch.
             let (arena, scratch) =
                 unsafe { (Common::lent(arena, arena_bytes), scratch.write(thread * each..(thread + 1) * each)) };
-            match (piece.op.checked_sub(1), &piece.portion) {
+            if let Some(op) = piece.op.checked_sub(1) {
                 // SAFETY: as above.
-                (Some(op), portion) => unsafe { steps[op].portion(&ops[op], weights, arena, scratch, portion) },
-                (None, Portion::Rows(rows)) => {
-                    let (place, rows) = (image.input().range(), rows_of(&image.input(), rows));
-                    let pixels = &picture.bytes()[rows.start - place.start..rows.end - place.start];
-                    // SAFETY: as above.
-                    store(image.input_tables(), pixels, unsafe { arena.write(rows) });
-                }
-                (None, _) => unreachable!("an input is stored by rows"),
+                return unsafe { steps[op].portion(&ops[op], weights, arena, scratch, &piece.cut) };
             }
+            let (stored, start) = (&piece.cut.touched.writes, image.input().range().start);
+            let pixels = &picture.bytes()[stored.start - start..stored.end - start];
+            // SAFETY: as above.
+            store(image.input_tables(), pixels, unsafe { arena.write(stored.clone()) });
         };
         let mut running = team.run(&work);
         let (end, watched) = (ops.len() + 1, observer.watches());

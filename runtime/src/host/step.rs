@@ -39,10 +39,17 @@ pub(super) enum Step {
 pub(super) enum Portion {
     /// All of it, with the whole arena to itself.
     Alone,
-    /// Some rows of the output.
-    Rows(Range<usize>),
+    /// Some rows of the output, and the rows of inputs that are read for them.
+    Rows { made: Range<usize>, read: Range<usize> },
     /// Some of its channels.
     Channels(Range<usize>),
+}
+
+/// A portion of an op, and what it touches of the arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) portion: Portion,
+    pub(super) touched: Touched,
 }
 
 /// Bytes of the arena that a thread touches.
@@ -54,11 +61,6 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// Bytes that are written, by who reads none.
-    pub(super) const fn written(writes: Range<usize>) -> Self {
-        Self { reads: Vec::new(), writes }
-    }
-
     /// Whether the order of both matters.
     pub(super) fn conflicts(&self, other: &Self) -> bool {
         let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
@@ -69,7 +71,7 @@ impl Touched {
 
 /// Multiply-accumulates from which on threads share a convolution, and bytes written from which on they share another op: less
 /// is done before another one has begun.
-const SHARED_MACS: u64 = if cfg!(test) { 1000 } else { 50_000 };
+const SHARED_MACS: u64 = if cfg!(test) { 1000 } else { 10_000 };
 const SHARED_BYTES: usize = if cfg!(test) { 100 } else { 2048 };
 
 impl Step {
@@ -100,29 +102,40 @@ impl Step {
         }
     }
 
-    /// What each of so many threads does of the op; what none does is not there.
-    pub(super) fn share(&self, op: &Op, threads: usize) -> Vec<Portion> {
+    /// What each of so many threads does of the op, in an arena of so many bytes; what none does is not there.
+    pub(super) fn share(&self, op: &Op, threads: usize, arena: usize) -> Vec<Cut> {
         let worth = match self {
             Self::Plain(_) => false,
             Self::Conv(..) => op.macs() >= SHARED_MACS,
             Self::Vectorized(_) => op.output().len() >= SHARED_BYTES,
         };
+        let alone = || vec![Cut { portion: Portion::Alone, touched: Touched { reads: Vec::new(), writes: 0..arena } }];
+        let of_channels = |channels| Cut::of_channels(op, channels);
         match self {
-            Self::Plain(_) => vec![Portion::Alone],
-            _ if is_copied(op) => vec![Portion::Alone],
+            Self::Plain(_) => alone(),
+            _ if is_copied(op) => alone(),
             Self::Conv(_, packed) if worth && let Some(parts) = packed.parts(threads) => {
-                (0..parts).map(|part| Portion::Channels(packed.channels([part, parts]))).collect()
+                (0..parts).map(|part| of_channels(packed.channels([part, parts]))).collect()
             }
             _ if matches!(op.repr.kind, OpKind::GlobalAveragePool { .. }) => {
                 let parts = threads.min(op.input(0).len() / SHARED_BYTES).max(1);
-                share_chunks(op.output().len(), parts).into_iter().map(Portion::Channels).collect()
+                share_chunks(op.output().len(), parts).into_iter().map(of_channels).collect()
             }
-            _ => share_rows(&op.output(), if worth { threads } else { 1 }).into_iter().map(Portion::Rows).collect(),
+            _ => {
+                let rows = share_rows(&op.output(), if worth { threads } else { 1 });
+                rows.into_iter().map(|rows| Cut::of_rows(op, rows)).collect()
+            }
         }
     }
 
-    /// Runs the op. The scratch holds [`Self::memory`]; `weights` are the packed rows of the network.
-    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8]) {
+    /// Runs a portion of the op when nobody else runs. The scratch holds [`Self::memory`]; `weights` are the packed rows of the network.
+    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8], cut: &Cut) {
+        // SAFETY: the arena is borrowed mutably.
+        unsafe { self.portion(op, weights, Common::new(arena), scratch, cut) }
+    }
+
+    /// All of the op.
+    fn alone(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8]) {
         if let Self::Plain(kernels) = self {
             return step::run(*kernels, op, arena);
         }
@@ -130,45 +143,35 @@ impl Step {
             let copy = source(op, arena.len());
             arena.copy_within(op.input(0).range(), copy.start);
         }
-        let rows = Portion::Rows(0..op.output().shape()[0]);
-        // SAFETY: the arena is borrowed mutably.
-        unsafe { self.portion(op, weights, Common::new(arena), scratch, &rows) }
+        let mut cut = Cut::of_rows(op, 0..op.output().shape()[0]);
+        cut.touched.reads[0] = source(op, arena.len());
+        self.run(op, weights, arena, scratch, &cut);
     }
 
     /// Runs a portion of the op. The scratch, of nobody else, holds [`Self::memory`].
     ///
     /// # Safety
-    /// Meanwhile nobody else may write what [`touched`] says is read or written here, or read what is written; but other portions of
+    /// Meanwhile nobody else may write what the cut says is read or written here, or read what is written; but other portions of
     /// the op may be run.
-    pub(super) unsafe fn portion(
-        &self,
-        op: &Op,
-        weights: &[Row],
-        arena: Common,
-        scratch: &mut [u8],
-        portion: &Portion,
-    ) {
-        let rows = match portion {
+    pub(super) unsafe fn portion(&self, op: &Op, weights: &[Row], arena: Common, scratch: &mut [u8], cut: &Cut) {
+        let Cut { portion, touched } = cut;
+        let (rows, read) = match portion {
             // SAFETY: all bytes are this portion's.
-            Portion::Alone => return self.run(op, weights, unsafe { arena.write(0..arena.len()) }, scratch),
+            Portion::Alone => return self.alone(op, weights, unsafe { arena.write(0..arena.len()) }, scratch),
             // SAFETY: as here.
             Portion::Channels(channels) => unsafe {
                 return self.channels(op, weights, arena, scratch, channels.clone());
             },
-            Portion::Rows(rows) => rows.clone(),
+            Portion::Rows { made, read } => (made.clone(), read),
         };
         let (x, y) = (op.input(0), op.output());
-        let bytes = rows_of(&y, &rows);
         // SAFETY: other portions write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
         // Add, is not asked for.
-        let y = Output::new(&y, op.clamp(), unsafe { arena.write(bytes) });
+        let y = Output::new(&y, op.clamp(), unsafe { arena.write(touched.writes.clone()) });
         // Rows that others may be writing are not even borrowed.
-        let read = rows_read(op, &rows);
         let input = || {
-            let bytes = rows_of(&x, &read);
-            let moved = source(op, arena.len()).start - x.range().start;
             // SAFETY: no portion writes what lies apart from the output. Called where that is so.
-            let bytes = unsafe { arena.read(bytes.start + moved..bytes.end + moved) };
+            let bytes = unsafe { arena.read(touched.reads[0].clone()) };
             let [_, width, channels] = x.shape();
             Input { shape: [read.len(), width, channels], ..Input::new(&x, bytes) }
         };
@@ -188,10 +191,9 @@ impl Step {
                 OpKind::Add { multipliers, shift } => {
                     let add = step::add_constants(op, multipliers, shift);
                     let inputs = [0, 1].map(|i| {
-                        let x = op.input(i);
-                        let apart = x.range() != op.output().range();
+                        let read = &touched.reads[i];
                         // SAFETY: the check of the image has seen that what is not in the place of the output lies apart from it.
-                        apart.then(|| unsafe { arena.read(rows_of(&x, &rows)) })
+                        (*read != touched.writes).then(|| unsafe { arena.read(read.clone()) })
                     });
                     isa.run(Sum { add, inputs, y: y.bytes });
                 }
@@ -251,16 +253,24 @@ impl Step {
     }
 }
 
-/// What a portion of `op` touches of an arena of so many bytes.
-pub(super) fn touched(op: &Op, portion: &Portion, arena: usize) -> Touched {
-    let (y, inputs) = (op.output(), op.inputs());
-    match portion {
-        Portion::Alone => Touched { reads: Vec::new(), writes: 0..arena },
-        Portion::Rows(rows) => {
-            let read = rows_read(op, rows);
-            Touched { reads: inputs.map(|x| rows_of(&x, &read)).collect(), writes: rows_of(&y, rows) }
-        }
-        Portion::Channels(_) => Touched { reads: inputs.map(|x| x.range()).collect(), writes: y.range() },
+impl Cut {
+    /// Some rows of the output of `op`.
+    fn of_rows(op: &Op, made: Range<usize>) -> Self {
+        let read = rows_read(op, &made);
+        let reads = op.inputs().map(|x| rows_of(&x, &read)).collect();
+        Self { touched: Touched { reads, writes: rows_of(&op.output(), &made) }, portion: Portion::Rows { made, read } }
+    }
+
+    /// Some of its channels.
+    fn of_channels(op: &Op, channels: Range<usize>) -> Self {
+        let touched = Touched { reads: op.inputs().map(|x| x.range()).collect(), writes: op.output().range() };
+        Self { touched, portion: Portion::Channels(channels) }
+    }
+
+    /// Some rows of a tensor that is stored.
+    pub(super) fn of_input(tensor: &Tensor, made: Range<usize>) -> Self {
+        let touched = Touched { reads: Vec::new(), writes: rows_of(tensor, &made) };
+        Self { touched, portion: Portion::Rows { made, read: 0..0 } }
     }
 }
 
@@ -300,7 +310,7 @@ fn mean<'a>(multiplier: f32, x: Input<'a>, channels: Range<usize>, y: Output<'a>
 }
 
 /// The bytes of some rows of a tensor.
-pub(super) fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
     let [_, width, channels] = tensor.shape();
     let (first, row) = (tensor.range().start, width * channels);
     first + rows.start * row..first + rows.end * row

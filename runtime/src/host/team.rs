@@ -400,7 +400,7 @@ fn wait(turns: &mut u32) {
 mod tests {
     use super::*;
     use crate::{
-        host::step::{Portion, Touched},
+        host::step::{Cut, Portion, Touched},
         testing::Draw,
     };
     use std::{ptr::null_mut, sync::atomic::AtomicUsize};
@@ -423,7 +423,7 @@ mod tests {
                 let read = rows.start.saturating_sub(1)..ROWS.min(rows.end + 1);
                 let place = |tensor, rows: &Range<usize>| row(tensor, rows.start)..row(tensor, rows.end - 1) + 1;
                 let touched = Touched { reads: vec![place(op, &read)], writes: place(op + 1, &rows) };
-                (Portion::Rows(rows), touched)
+                Cut { portion: Portion::Channels(rows), touched }
             };
             (0..parts).map(portion).collect()
         };
@@ -441,7 +441,7 @@ mod tests {
                 let written = [const { AtomicUsize::new(0) }; PLACES * ROWS];
                 let count = AtomicUsize::new(0);
                 let work = |_: *mut u8, thread: usize, piece: &Piece| {
-                    let Portion::Rows(rows) = &piece.portion else { unreachable!("rows are shared") };
+                    let Portion::Channels(rows) = &piece.cut.portion else { unreachable!("said so above") };
                     let draw = &mut Draw::new((run << 16 | piece.op << 8 | thread) as u64);
                     (0..1 << draw.int(0..=12)).for_each(|_| std::hint::spin_loop());
                     for read in rows.start.saturating_sub(1)..ROWS.min(rows.end + 1) {
