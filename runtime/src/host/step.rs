@@ -130,7 +130,7 @@ impl Step {
 
     /// Runs a portion of the op when nobody else runs. The scratch holds [`Self::memory`]; `weights` are the packed rows of the network.
     pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8], cut: &Cut) {
-        // SAFETY: the arena is borrowed mutably.
+        // SAFETY: the arena is borrowed mutably, and cuts are made here, of ops whose plan has been checked.
         unsafe { self.portion(op, weights, Common::new(arena), scratch, cut) }
     }
 
