@@ -24,20 +24,7 @@ impl<'i, 'm> Run<'i, 'm> {
         step: impl FnMut(&Op, &mut [u8]),
     ) -> Result<Output<'i, 'm>, RunError> {
         let tables = self.image.input_tables();
-        let input = self.input(pixels)?;
-        // Colours on a host, without a loop over them.
-        #[cfg(any(test, feature = "std"))]
-        if let [red, green, blue] = tables {
-            for ([r, g, b], stored) in pixels.as_chunks().0.iter().zip(input.as_chunks_mut().0) {
-                *stored = [red[usize::from(*r)], green[usize::from(*g)], blue[usize::from(*b)]];
-            }
-            return Ok(self.ops(observer, step));
-        }
-        for (pixels, input) in pixels.chunks_exact(tables.len()).zip(input.chunks_exact_mut(tables.len())) {
-            for ((table, &pixel), byte) in tables.iter().zip(pixels).zip(input) {
-                *byte = table[usize::from(pixel)];
-            }
-        }
+        store(tables, pixels, self.input(pixels)?);
         Ok(self.ops(observer, step))
     }
 
@@ -62,7 +49,7 @@ impl<'i, 'm> Run<'i, 'm> {
     }
 
     /// The input tensor's place, if `given` has its length.
-    fn input(&mut self, given: &[u8]) -> Result<&mut [u8], RunError> {
+    pub(crate) fn input(&mut self, given: &[u8]) -> Result<&mut [u8], RunError> {
         let range = self.image.input().range();
         if given.len() != range.len() {
             return Err(RunError::InputLength { found: given.len(), expected: range.len() });
@@ -77,11 +64,34 @@ impl<'i, 'm> Run<'i, 'm> {
             step(&op, self.arena);
             observer.after(&op, self.tensor(op.output()));
         }
+        self.output()
+    }
+
+    /// The output tensor, when all ops have run.
+    pub(crate) fn output(self) -> Output<'i, 'm> {
         let output = self.image.output();
         Output::new(output, &self.arena[output.range()])
     }
 
     fn tensor(&self, tensor: Tensor<'i>) -> Output<'i, '_> {
         Output::new(tensor, &self.arena[tensor.range()])
+    }
+}
+
+/// Stores pixels as the input tensor's integers, with a table for each channel.
+#[inline(always)]
+pub(crate) fn store(tables: &[[u8; 256]], pixels: &[u8], input: &mut [u8]) {
+    // Colours on a host, without a loop over them.
+    #[cfg(any(test, feature = "std"))]
+    if let [red, green, blue] = tables {
+        for ([r, g, b], stored) in pixels.as_chunks().0.iter().zip(input.as_chunks_mut().0) {
+            *stored = [red[usize::from(*r)], green[usize::from(*g)], blue[usize::from(*b)]];
+        }
+        return;
+    }
+    for (pixels, input) in pixels.chunks_exact(tables.len()).zip(input.chunks_exact_mut(tables.len())) {
+        for ((table, &pixel), byte) in tables.iter().zip(pixels).zip(input) {
+            *byte = table[usize::from(pixel)];
+        }
     }
 }

@@ -10,6 +10,8 @@ pub use error::{RunError, SessionError};
 pub use output::Output;
 
 pub(crate) use drive::Run;
+#[cfg(any(test, feature = "std"))]
+pub(crate) use drive::store;
 
 use crate::{image::Image, kernels::Kernels, observe::Observer};
 

@@ -39,11 +39,6 @@ impl<'a> Common<'a> {
         self.len
     }
 
-    /// Where the bytes begin.
-    pub(super) const fn first(&self) -> *mut u8 {
-        self.first
-    }
-
     /// Bytes to read.
     ///
     /// # Safety

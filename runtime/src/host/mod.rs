@@ -7,6 +7,7 @@
 
 mod bytes;
 mod common;
+mod flow;
 mod isa;
 mod pace;
 mod packed;
@@ -21,15 +22,16 @@ pub use packed::{Origin, PackError, pack, portable};
 pub use room::make_room;
 
 use crate::{
-    exec::{Output, Run, RunError},
+    exec::{Output, Run, RunError, store},
     image::{Image, Op},
     observe::Observer,
 };
 use common::Common;
+use flow::{Flow, Piece};
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::Step;
+use step::{Cut, Step, share_rows};
 use team::Team;
 
 /// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
@@ -39,6 +41,8 @@ pub struct Prepared<'i> {
     ops: Vec<Op<'i>>,
     executor: Executor,
     steps: Vec<Step>,
+    /// What a thread without helpers does.
+    alone: Flow,
     weights: Rows<'i>,
     arena: Bytes,
     scratch: Bytes,
@@ -63,11 +67,13 @@ impl<'i> Prepared<'i> {
             ops: image.ops().collect(),
             executor,
             steps,
+            alone: Flow::new(1, []),
             weights,
             arena: Bytes::zeros(crate::exec::step::arena_bytes(image)),
             scratch: Bytes::zeros(0),
             team: None,
         };
+        prepared.alone = prepared.flow(1);
         prepared.make_scratch(1);
         prepared
     }
@@ -77,7 +83,7 @@ impl<'i> Prepared<'i> {
     /// ten in 490, some more after a change, find that out.
     pub fn with_threads(mut self, threads: NonZero<usize>) -> Self {
         let threads = threads.get();
-        self.team = (threads > 1).then(|| (Team::new(threads - 1), Pace::default()));
+        self.team = (threads > 1).then(|| (Team::new(self.flow(threads)), Pace::default()));
         self.make_scratch(threads);
         self
     }
@@ -95,10 +101,16 @@ impl<'i> Prepared<'i> {
         prepared
     }
 
-    fn make_scratch(&mut self, parts: usize) {
-        let each = self.steps.iter().zip(&self.ops).map(|(step, op)| step.memory(op, parts));
-        let most = each.max().unwrap_or_default();
-        self.scratch = Bytes::zeros(parts * most.max(1));
+    fn flow(&self, threads: usize) -> Flow {
+        let input = self.image.input();
+        let of_input = share_rows(&input, threads).into_iter().map(|rows| Cut::of_input(&input, rows));
+        let ops = self.steps.iter().zip(&self.ops).map(|(step, op)| step.share(op, threads, self.arena.len()));
+        Flow::new(threads, std::iter::once(of_input.collect()).chain(ops))
+    }
+
+    fn make_scratch(&mut self, threads: usize) {
+        let each = self.steps.iter().zip(&self.ops).map(|(step, op)| step.memory(op, threads)).max();
+        self.scratch = Bytes::zeros(threads * each.unwrap_or_default().next_multiple_of(LINE).max(LINE));
     }
 
     /// The image.
@@ -133,7 +145,7 @@ impl<'i> Prepared<'i> {
         pixels: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        self.run(observer, |run, observer, step| run.pixels(pixels, observer, step))
+        self.run(Picture::Pixels(pixels), observer)
     }
 
     /// Runs integers that are already what the input tensor stores, `H W C`.
@@ -153,43 +165,97 @@ impl<'i> Prepared<'i> {
         integers: &[u8],
         observer: &mut impl Observer,
     ) -> Result<Output<'i, '_>, RunError> {
-        self.run(observer, |run, observer, step| run.quantized(integers, observer, step))
+        self.run(Picture::Quantized(integers), observer)
     }
 
-    /// A run, begun by `begin`, alone or together.
-    #[allow(unsafe_code, reason = "parts of an op use one arena at the same time")]
-    fn run<'s, O: Observer>(
-        &'s mut self,
-        observer: &mut O,
-        begin: impl FnOnce(Run<'i, 's>, &mut O, &mut dyn FnMut(&Op, &mut [u8])) -> Result<Output<'i, 's>, RunError>,
-    ) -> Result<Output<'i, 's>, RunError> {
-        let Self { image, ops, steps, weights, arena, scratch, team, .. } = self;
-        let (weights, scratch, arena_bytes) = (weights.rows(), Common::new(scratch), arena.len());
-        let run = Run { image: *image, arena };
-        let Some((team, pace)) = team else {
-            return begin(run, observer, &mut |op, arena| steps[op.index].run(op, weights, arena, scratch, None));
-        };
-        let threads = team.threads();
-        let work = |op: usize, arena: *mut u8, part: usize| {
-            let (step, op) = (&steps[op], &ops[op]);
-            // SAFETY: `Step::run` shares an op with its whole arena, which it has borrowed mutably, and waits for all parts; each has
-            // its scratch.
-            unsafe {
-                let arena = Common::lent(arena, arena_bytes);
-                step.part(op, weights, arena, scratch, (part, step.share(op, threads)));
-            }
-        };
-        let together = pace.together();
+    /// A run, alone or together.
+    #[allow(unsafe_code, reason = "threads use one arena at the same time")]
+    fn run<'s>(&'s mut self, picture: Picture, observer: &mut impl Observer) -> Result<Output<'i, 's>, RunError> {
+        let threads = self.threads();
+        let Self { image, ops, steps, alone, weights, arena, scratch, team, .. } = self;
+        let (weights, arena_bytes) = (weights.rows(), arena.len());
+        let mut run = Run { image: *image, arena };
         let start = Instant::now();
-        let mut running = together.then(|| team.run(&work));
-        let output = begin(run, observer, &mut |op, arena| {
-            steps[op.index].run(op, weights, arena, scratch, running.as_mut());
-        });
+        let mut by_itself = |run| {
+            picture.run(run, observer, |op, arena| {
+                let cut = &alone.piece(0, op.index + 1).cut;
+                steps[op.index].run(op, weights, arena, scratch, cut);
+            })
+        };
+        let Some((team, pace)) = team else { return by_itself(run) };
+        if !pace.together() {
+            let output = by_itself(run);
+            pace.note(false, start.elapsed());
+            return output;
+        }
+        let (each, scratch) = (scratch.len() / threads, Common::new(scratch));
+        let work = |arena: *mut u8, thread: usize, piece: &Piece| {
+            // SAFETY: the team is lent the whole arena below, and lets nobody do a piece before those that it needs are done: all that
+            // touch the same bytes. Each thread has its scratch.
+            let (arena, scratch) =
+                unsafe { (Common::lent(arena, arena_bytes), scratch.write(thread * each..(thread + 1) * each)) };
+            if let Some(op) = piece.op.checked_sub(1) {
+                // SAFETY: as above.
+                return unsafe { steps[op].portion(&ops[op], weights, arena, scratch, &piece.cut) };
+            }
+            let (stored, start) = (&piece.cut.touched.writes, image.input().range().start);
+            let pixels = &picture.bytes()[stored.start - start..stored.end - start];
+            // SAFETY: as above.
+            store(image.input_tables(), pixels, unsafe { arena.write(stored.clone()) });
+        };
+        let mut running = team.run(&work);
+        let (end, watched) = (ops.len() + 1, observer.watches());
+        let output = match picture {
+            Picture::Pixels(pixels) if !watched => match run.input(pixels) {
+                Ok(_) => {
+                    running.share(run.arena.as_mut_ptr(), 0..end);
+                    Ok(run.output())
+                }
+                Err(error) => Err(error),
+            },
+            _ => picture.run(run, observer, |op, arena| match op.index + 1 {
+                number if watched => running.share(arena.as_mut_ptr(), number..number + 1),
+                1 => running.share(arena.as_mut_ptr(), 1..end),
+                _ => {}
+            }),
+        };
         drop(running);
-        pace.note(together, start.elapsed());
+        pace.note(true, start.elapsed());
         output
     }
 }
 
+/// What a run is given.
+#[derive(Clone, Copy)]
+enum Picture<'p> {
+    Pixels(&'p [u8]),
+    Quantized(&'p [u8]),
+}
+
+impl Picture<'_> {
+    fn bytes(&self) -> &[u8] {
+        let (Self::Pixels(bytes) | Self::Quantized(bytes)) = self;
+        bytes
+    }
+
+    /// A run, op by op.
+    fn run<'i, 'm>(
+        self,
+        run: Run<'i, 'm>,
+        observer: &mut impl Observer,
+        step: impl FnMut(&Op, &mut [u8]),
+    ) -> Result<Output<'i, 'm>, RunError> {
+        match self {
+            Self::Pixels(pixels) => run.pixels(pixels, observer, step),
+            Self::Quantized(integers) => run.quantized(integers, observer, step),
+        }
+    }
+}
+
+/// A cache line, and the one beside it.
+const LINE: usize = 128;
+
+#[cfg(test)]
+mod networks;
 #[cfg(test)]
 mod tests;

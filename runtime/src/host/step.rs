@@ -2,18 +2,21 @@
 //! in the arena, or, part by part, some of its rows or channels.
 #![allow(unsafe_code, reason = "parts of an op run at the same time, in an arena whose plan has been checked")]
 
-use super::{Executor, Isa, common::Common, team::Running};
+use super::{Executor, Isa, common::Common};
 use crate::{
     exec::step,
-    image::{Op, repr::OpKind},
+    image::{
+        Op, Tensor,
+        repr::{OpKind, WindowRepr},
+    },
     kernels::{
         Input, Kernels, Output, Window,
         add::simd::Sum,
-        average_pool::simd::Mean,
+        average_pool::simd::{CHUNK, Mean},
         conv2d::packed::{Packed, Part, flat},
         max_pool::simd::Largest,
         simd::{
-            Row,
+            LANES, Row,
             packing::{Source, Spoiled},
         },
     },
@@ -31,26 +34,44 @@ pub(super) enum Step {
     Vectorized(Isa),
 }
 
-/// How an op is divided, into so many parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Share {
-    /// Each some rows of the output.
-    Rows(usize),
-    /// Each some of its channels.
-    Channels(usize),
+/// What a thread does of an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Portion {
+    /// All of it, with the whole arena to itself.
+    Alone,
+    /// Some rows of the output, and the rows of inputs that are read for them.
+    Rows { made: Range<usize>, read: Range<usize> },
+    /// Some of its channels.
+    Channels(Range<usize>),
 }
 
-impl Share {
-    /// Parts, none of them empty.
-    const fn parts(self) -> usize {
-        let (Self::Rows(parts) | Self::Channels(parts)) = self;
-        parts
+/// A portion of an op, and what it touches of the arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) portion: Portion,
+    pub(super) touched: Touched,
+}
+
+/// Bytes of the arena that a thread touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Touched {
+    pub(super) reads: Vec<Range<usize>>,
+    /// At most these.
+    pub(super) writes: Range<usize>,
+}
+
+impl Touched {
+    /// Whether the order of both matters.
+    pub(super) fn conflicts(&self, other: &Self) -> bool {
+        let overlap = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
+        let spoils = |a: &Self, b: &Self| b.reads.iter().any(|read| overlap(&a.writes, read));
+        overlap(&self.writes, &other.writes) || spoils(self, other) || spoils(other, self)
     }
 }
 
 /// Multiply-accumulates from which on threads share a convolution, and bytes written from which on they share another op: less
 /// is done before another one has begun.
-const SHARED_MACS: u64 = if cfg!(test) { 1000 } else { 50_000 };
+const SHARED_MACS: u64 = if cfg!(test) { 1000 } else { 10_000 };
 const SHARED_BYTES: usize = if cfg!(test) { 100 } else { 2048 };
 
 impl Step {
@@ -72,156 +93,237 @@ impl Step {
         })
     }
 
-    /// Bytes of scratch that a part of the op needs, which so many threads run.
+    /// Bytes of scratch that [`Self::run`] or one of so many threads needs.
     pub(super) fn memory(&self, op: &Op, threads: usize) -> usize {
-        match (self, self.share(op, threads)) {
-            (Self::Plain(_) | Self::Vectorized(_), _) => 0,
-            (Self::Conv(_, packed), Share::Rows(_)) => packed.memory(),
-            (Self::Conv(_, packed), Share::Channels(_)) => packed.memory() + op.output().len(),
+        match self {
+            Self::Plain(_) | Self::Vectorized(_) => 0,
+            Self::Conv(_, packed) if packed.parts(threads).is_some() => packed.memory() + op.output().len(),
+            Self::Conv(_, packed) => packed.memory(),
         }
     }
 
-    /// How so many threads share the op.
-    pub(super) fn share(&self, op: &Op, threads: usize) -> Share {
+    /// What each of so many threads does of the op, in an arena of so many bytes; what none does is not there.
+    pub(super) fn share(&self, op: &Op, threads: usize, arena: usize) -> Vec<Cut> {
         let worth = match self {
             Self::Plain(_) => false,
             Self::Conv(..) => op.macs() >= SHARED_MACS,
             Self::Vectorized(_) => op.output().len() >= SHARED_BYTES,
         };
-        let height = op.output().shape()[0];
+        let alone = || vec![Cut { portion: Portion::Alone, touched: Touched { reads: Vec::new(), writes: 0..arena } }];
+        let of_channels = |channels| Cut::of_channels(op, channels);
         match self {
-            _ if !worth => Share::Rows(1),
-            Self::Conv(_, packed) if let Some(parts) = packed.parts(threads) => Share::Channels(parts),
-            _ => Share::Rows(height.div_ceil(height.div_ceil(threads))),
+            Self::Plain(_) => alone(),
+            _ if is_copied(op) => alone(),
+            Self::Conv(_, packed) if worth && let Some(parts) = packed.parts(threads) => {
+                (0..parts).map(|part| of_channels(packed.channels([part, parts]))).collect()
+            }
+            _ if matches!(op.repr.kind, OpKind::GlobalAveragePool { .. }) => {
+                let parts = threads.min(op.input(0).len() / SHARED_BYTES).max(1);
+                share_chunks(op.output().len(), parts).into_iter().map(of_channels).collect()
+            }
+            _ => {
+                let rows = share_rows(&op.output(), if worth { threads } else { 1 });
+                rows.into_iter().map(|rows| Cut::of_rows(op, rows)).collect()
+            }
         }
     }
 
-    /// Runs the op, with whoever is there to help: a [`Running`] whose work is [`Self::part`]. The scratch holds [`Self::memory`]
-    /// for each part; `weights` are the packed rows of the network.
-    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: Common, team: Option<&mut Running>) {
+    /// Runs a portion of the op when nobody else runs. The scratch holds [`Self::memory`]; `weights` are the packed rows of the network.
+    pub(super) fn run(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8], cut: &Cut) {
+        // SAFETY: the arena is borrowed mutably, and cuts are made here, of ops whose plan has been checked.
+        unsafe { self.portion(op, weights, Common::new(arena), scratch, cut) }
+    }
+
+    /// All of the op.
+    fn alone(&self, op: &Op, weights: &[Row], arena: &mut [u8], scratch: &mut [u8]) {
         if let Self::Plain(kernels) = self {
             return step::run(*kernels, op, arena);
         }
-        let (from, to) = (op.input(0).range(), source(op, arena.len()));
-        if from != to {
-            arena.copy_within(from, to.start);
+        if is_copied(op) {
+            let copy = source(op, arena.len());
+            arena.copy_within(op.input(0).range(), copy.start);
         }
-        let arena = Common::new(arena);
-        let share = team.as_ref().map_or(Share::Rows(1), |team| self.share(op, team.threads()));
-        match team {
-            Some(team) if share.parts() > 1 => team.share(op.index, arena.first(), share.parts()),
-            // SAFETY: the arena and the scratch are borrowed mutably, and this is the only part.
-            _ => unsafe { self.part(op, weights, arena, scratch, (0, share)) },
-        }
+        let mut cut = Cut::of_rows(op, 0..op.output().shape()[0]);
+        cut.touched.reads[0] = source(op, arena.len());
+        self.run(op, weights, arena, scratch, &cut);
     }
 
-    /// Runs one part of the op: which one, and of what division.
+    /// Runs a portion of the op. The scratch, of nobody else, holds [`Self::memory`].
     ///
     /// # Safety
-    /// Nobody else may use the scratch of the part, or read or write the arena, but for other parts of the same op.
-    ///
-    /// # Panics
-    /// When the step is [`Self::Plain`].
-    pub(super) unsafe fn part(
-        &self,
-        op: &Op,
-        weights: &[Row],
-        arena: Common,
-        scratch: Common,
-        (part, share): (usize, Share),
-    ) {
-        let (x, y) = (op.input(0), op.output());
-        let [height, width, channels] = y.shape();
-        let parts = match (self, share) {
+    /// Meanwhile nobody else may write what the cut says is read or written here, or read what is written; but other portions of
+    /// the op may be run.
+    pub(super) unsafe fn portion(&self, op: &Op, weights: &[Row], arena: Common, scratch: &mut [u8], cut: &Cut) {
+        let Cut { portion, touched } = cut;
+        let (rows, read) = match portion {
+            // SAFETY: all bytes are this portion's.
+            Portion::Alone => return self.alone(op, weights, unsafe { arena.write(0..arena.len()) }, scratch),
             // SAFETY: as here.
-            (Self::Conv(isa, packed), Share::Channels(parts)) => unsafe {
-                return channels_of(*isa, packed, op, weights, arena, scratch, [part, parts]);
+            Portion::Channels(channels) => unsafe {
+                return self.channels(op, weights, arena, scratch, channels.clone());
             },
-            (_, share) => share.parts(),
+            Portion::Rows { made, read } => (made.clone(), read),
         };
-        let in_part = height.div_ceil(parts);
-        let rows = part * in_part..height.min((part + 1) * in_part);
-        let at = y.range().start;
-        let bytes = at + rows.start * width * channels..at + rows.end * width * channels;
-        // SAFETY: other parts write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
+        let (x, y) = (op.input(0), op.output());
+        // SAFETY: other portions write other rows, and what is read lies elsewhere, as the check of the image and `source` say, or, of an
         // Add, is not asked for.
-        let y = Output::new(&y, op.clamp(), unsafe { arena.write(bytes.clone()) });
-        // SAFETY: no part writes what lies apart from the output. Called where that is so.
-        let input = || unsafe { Input::new(&x, arena.read(source(op, arena.len()))) };
+        let y = Output::new(&y, op.clamp(), unsafe { arena.write(touched.writes.clone()) });
+        // Rows that others may be writing are not even borrowed.
+        let input = || {
+            // SAFETY: no portion writes what lies apart from the output. Called where that is so.
+            let bytes = unsafe { arena.read(touched.reads[0].clone()) };
+            let [_, width, channels] = x.shape();
+            Input { shape: [read.len(), width, channels], ..Input::new(&x, bytes) }
+        };
+        let below = |window: WindowRepr| {
+            let window = Window::from(window);
+            let [top, left] = window.padding;
+            Window { padding: [top + read.start, left], ..window }
+        };
         match self {
             Self::Plain(_) => unreachable!("such an op has no parts"),
             Self::Conv(isa, packed) => {
                 let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(input()) } else { input() };
-                let each = packed.memory();
-                // SAFETY: of this part.
-                let scratch = unsafe { scratch.write(part * each..(part + 1) * each) };
-                isa.run(Part { packed, weights, x, y, rows, channels: 0..channels, scratch });
+                let channels = 0..y.shape[2];
+                isa.run(Part { packed, weights, x, above: read.start, y, rows, channels, scratch });
             }
             Self::Vectorized(isa) => match op.repr.kind {
                 OpKind::Add { multipliers, shift } => {
                     let add = step::add_constants(op, multipliers, shift);
                     let inputs = [0, 1].map(|i| {
-                        let (x, y) = (op.input(i).range(), op.output().range());
-                        let rows = x.start + (bytes.start - y.start)..x.start + (bytes.end - y.start);
+                        let read = &touched.reads[i];
                         // SAFETY: the check of the image has seen that what is not in the place of the output lies apart from it.
-                        (x != y).then(|| unsafe { arena.read(rows) })
+                        (*read != touched.writes).then(|| unsafe { arena.read(read.clone()) })
                     });
                     isa.run(Sum { add, inputs, y: y.bytes });
                 }
                 OpKind::MaxPool { window } => {
-                    isa.run(Largest { window: window.into(), x: input(), first: rows.start, y });
+                    isa.run(Largest { window: below(window), x: input(), first: rows.start, y });
                 }
                 OpKind::AveragePool { window, multipliers } => {
                     let multipliers = op.table(multipliers);
                     let multiplier = |taps: usize| multipliers.f32(taps - 1);
-                    isa.run(Mean { window: window.into(), multiplier, x: input(), first: rows.start, y });
+                    let channels = 0..y.shape[2];
+                    isa.run(Mean { window: below(window), multiplier, x: input(), first: rows.start, channels, y });
                 }
                 OpKind::GlobalAveragePool { multiplier } => {
-                    let x = input();
-                    let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
-                    isa.run(Mean { window, multiplier: |_: usize| multiplier, x, first: 0, y });
+                    let channels = 0..y.shape[2];
+                    isa.run(mean(multiplier, input(), channels, y));
                 }
                 _ => unreachable!("no other op is prepared so"),
             },
         }
     }
-}
 
-/// [`Step::part`] of a convolution of which each makes some channels: together in its scratch, and from there, pixel by pixel, between
-/// those of other parts.
-///
-/// # Safety
-/// As there.
-unsafe fn channels_of(
-    isa: Isa,
-    packed: &Packed,
-    op: &Op,
-    weights: &[Row],
-    arena: Common,
-    scratch: Common,
-    [part, parts]: [usize; 2],
-) {
-    let output = op.output();
-    let [height, width, all] = output.shape();
-    let channels = packed.channels([part, parts]);
-    let each = packed.memory() + output.len();
-    // SAFETY: of this part.
-    let (scratch, made) = unsafe { scratch.write(part * each..(part + 1) * each) }.split_at_mut(packed.memory());
-    let made = &mut made[..height * width * channels.len()];
-    // SAFETY: no part writes what lies apart from the output.
-    let x = Input::new(&op.input(0), unsafe { arena.read(source(op, arena.len())) });
-    let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
-    let y = Output::new(&output, op.clamp(), made);
-    isa.run(Part { packed, weights, x, y, rows: 0..height, channels: channels.clone(), scratch });
-    for (pixel, made) in made.chunks_exact(channels.len()).enumerate() {
-        let first = output.range().start + pixel * all + channels.start;
-        // SAFETY: other parts write other channels, and what they read lies elsewhere.
-        unsafe { arena.write(first..first + made.len()) }.copy_from_slice(made);
+    /// [`Self::portion`] of which each makes some channels: of a convolution together in the scratch, and from there, pixel by pixel,
+    /// between those of others.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn channels(&self, op: &Op, weights: &[Row], arena: Common, scratch: &mut [u8], channels: Range<usize>) {
+        let (x, output) = (op.input(0), op.output());
+        // SAFETY: no portion writes what lies apart from the output, and an input that does not is copied by who is alone.
+        let x = Input::new(&x, unsafe { arena.read(x.range()) });
+        let [height, width, all] = output.shape();
+        let (isa, packed) = match (self, op.repr.kind) {
+            (Self::Conv(isa, packed), _) => (isa, packed),
+            (Self::Vectorized(isa), OpKind::GlobalAveragePool { multiplier }) => {
+                let first = output.range().start;
+                // SAFETY: other portions write other channels, and what they read lies elsewhere.
+                let bytes = unsafe { arena.write(first + channels.start..first + channels.end) };
+                return isa.run(mean(multiplier, x, channels, Output::new(&output, op.clamp(), bytes)));
+            }
+            _ => unreachable!("no other op is shared so"),
+        };
+        let (scratch, made) = scratch.split_at_mut(packed.memory());
+        let made = &mut made[..height * width * channels.len()];
+        let x = if matches!(op.repr.kind, OpKind::Dense { .. }) { flat(x) } else { x };
+        let y = Output::new(&output, op.clamp(), made);
+        isa.run(Part { packed, weights, x, above: 0, y, rows: 0..height, channels: channels.clone(), scratch });
+        for (pixel, made) in made.chunks_exact(channels.len()).enumerate() {
+            let first = output.range().start + pixel * all + channels.start;
+            // SAFETY: other portions write other channels, and what they read lies elsewhere.
+            let bytes = unsafe { arena.write(first..first + made.len()) };
+            // A block or two are not worth a call.
+            let (blocks, rest) = made.as_chunks::<LANES>();
+            let (bytes, last) = bytes.as_chunks_mut();
+            bytes.iter_mut().zip(blocks).for_each(|(bytes, block)| *bytes = *block);
+            last.copy_from_slice(rest);
+        }
     }
 }
 
-/// Where an op reads its first input in an arena of so many bytes: a copy at the end, if its output lies over a part of it.
-fn source(op: &Op, arena: usize) -> Range<usize> {
+impl Cut {
+    /// Some rows of the output of `op`.
+    fn of_rows(op: &Op, made: Range<usize>) -> Self {
+        let read = rows_read(op, &made);
+        let reads = op.inputs().map(|x| rows_of(&x, &read)).collect();
+        Self { touched: Touched { reads, writes: rows_of(&op.output(), &made) }, portion: Portion::Rows { made, read } }
+    }
+
+    /// Some of its channels.
+    fn of_channels(op: &Op, channels: Range<usize>) -> Self {
+        let touched = Touched { reads: op.inputs().map(|x| x.range()).collect(), writes: op.output().range() };
+        Self { touched, portion: Portion::Channels(channels) }
+    }
+
+    /// Some rows of a tensor that is stored.
+    pub(super) fn of_input(tensor: &Tensor, made: Range<usize>) -> Self {
+        let touched = Touched { reads: Vec::new(), writes: rows_of(tensor, &made) };
+        Self { touched, portion: Portion::Rows { made, read: 0..0 } }
+    }
+}
+
+/// The rows of its inputs that an op reads for those rows of its output, and those between them.
+fn rows_read(op: &Op, rows: &Range<usize>) -> Range<usize> {
+    let height = op.input(0).shape()[0];
+    match op.repr.kind {
+        OpKind::Add { .. } => rows.clone(),
+        OpKind::Conv2d { window, .. } | OpKind::MaxPool { window } | OpKind::AveragePool { window, .. } => {
+            let Window { kernel: [kernel, _], stride: [stride, _], padding: [padding, _], dilation: [dilation, _] } =
+                window.into();
+            let end = (rows.end - 1) * stride + (kernel - 1) * dilation + 1;
+            let inside = |row: usize| row.saturating_sub(padding).min(height);
+            inside(rows.start * stride)..inside(end)
+        }
+        _ => 0..height,
+    }
+}
+
+/// The rows of a tensor that each of so many threads writes, at most; none of them nothing.
+pub(super) fn share_rows(tensor: &Tensor, threads: usize) -> Vec<Range<usize>> {
+    let height = tensor.shape()[0];
+    let each = height.div_ceil(threads);
+    (0..height).step_by(each).map(|start| start..height.min(start + each)).collect()
+}
+
+/// The channels of which each of so many makes the mean, at most; none of them nothing.
+fn share_chunks(channels: usize, parts: usize) -> Vec<Range<usize>> {
+    let each = channels.div_ceil(CHUNK).div_ceil(parts) * CHUNK;
+    (0..channels).step_by(each).map(|start| start..channels.min(start + each)).collect()
+}
+
+/// The mean of whole channels.
+fn mean<'a>(multiplier: f32, x: Input<'a>, channels: Range<usize>, y: Output<'a>) -> Mean<'a, impl Fn(usize) -> f32> {
+    let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::POINT };
+    Mean { window, multiplier: move |_: usize| multiplier, x, first: 0, channels, y }
+}
+
+/// The bytes of some rows of a tensor.
+fn rows_of(tensor: &Tensor, rows: &Range<usize>) -> Range<usize> {
+    let [_, width, channels] = tensor.shape();
+    let (first, row) = (tensor.range().start, width * channels);
+    first + rows.start * row..first + rows.end * row
+}
+
+/// Whether [`Step::run`] copies the first input out of the way of the output, which lies over a part of it.
+fn is_copied(op: &Op) -> bool {
     let (x, y) = (op.input(0).range(), op.output().range());
-    if x != y && x.start < y.end && y.start < x.end { arena - x.len()..arena } else { x }
+    x != y && x.start < y.end && y.start < x.end
+}
+
+/// Where an op reads its first input in an arena of so many bytes: at the end, if it [`is_copied`].
+fn source(op: &Op, arena: usize) -> Range<usize> {
+    let x = op.input(0).range();
+    if is_copied(op) { arena - x.len()..arena } else { x }
 }

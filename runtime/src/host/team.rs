@@ -1,15 +1,16 @@
-//! Threads that share the work of an op. Enters: what the parts of all ops do, for a run, and op by op the number of parts, one for
-//! each thread. Leaves: all parts done, each once. Helpers look for work during a run, and for a moment after it, in case the next
-//! one follows at once; then they wait in the kernel. Part `i` is thread `i`'s in every call, so that a core finds in its cache what it
-//! wrote before; but a part whose helper does not begin is done by the calling thread, which never waits for a helper to wake.
-//!
-//! What one core has written takes another one some 150 ns to see. So the calling thread writes one cache line to begin a call, with all
-//! in it that changes from op to op, a helper one to end it, and whether a helper has begun is looked at only when it takes long.
-#![allow(unsafe_code, reason = "helpers outlive what a part borrows; nobody waits for them but the call that lends it")]
+//! Threads that share a run. Enters: what each does ([`Flow`]), and how a piece of it is done. Leaves: all pieces done, each once, and
+//! none before those that it needs. Threads do not wait for each other at every op: each tells, in a cache line of its own,
+//! how many of its pieces are done, and looks at those of others for what it needs. Helpers look for work between runs for a moment, in
+//! case the next one follows at once; then they wait in the kernel. The same pieces are a thread's in every run, so that a core finds in
+//! its cache what it wrote before; but those of a helper that does not begin are done by the calling thread, op by op, until
+//! it does: nobody waits for a helper to wake.
+#![allow(unsafe_code, reason = "helpers outlive what a run borrows; nobody waits for them but the call that lends it")]
 
+use super::flow::{Flow, Piece};
 use std::{
     cell::UnsafeCell,
     fmt,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,42 +19,63 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is done in a run, given the number of an op, the start of the arena, and the number of a part.
-pub(super) type Work<'w> = dyn Fn(usize, *mut u8, usize) + Sync + 'w;
+/// What is done in a run, given the start of the arena, a thread and one of its pieces.
+pub(super) type Work<'w> = dyn Fn(*mut u8, usize, &Piece) + Sync + 'w;
 
 /// Turns after which a thread that finds nothing to do gives its core away.
 const PATIENCE: u32 = 1 << 12;
 
-/// Turns for which the calling thread takes it that a helper which did its last part has begun this one too.
+/// Turns for which the calling thread takes it that a helper which was there in the last run has begun in this one too.
 const HASTE: u32 = 32;
 
 /// How long a helper looks out for another run before it waits in the kernel: about what it takes to wake it, so that lingering
 /// never costs more than twice what sleeping would have.
 const LINGER: Duration = Duration::from_micros(50);
 
-/// Bits of [`Board::call`] that count parts.
-const PARTS: u32 = 16;
+/// Bits of [`Board::offer`] that say from which op on.
+const OPS: u32 = 20;
+
+/// Bits of [`State::done`] that count pieces.
+const PIECES: u32 = 24;
+
+/// That many are done when a thread has left.
+const LEFT: u64 = (1 << PIECES) - 1;
 
 /// A thread that runs networks, with helpers.
 pub(super) struct Team {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
-    /// For each helper whether it left its last part undone.
-    absent: Vec<bool>,
+    /// Where each helper is.
+    presences: Vec<Presence>,
+    /// Each thread's, for what is done here.
+    walks: Vec<Walk>,
+    share: u64,
+}
+
+/// Where a helper is, as the calling thread knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Its pieces are done by the calling thread.
+    Absent,
+    /// It may take what is offered.
+    Invited,
+    /// It does its pieces until the end.
+    There,
 }
 
 struct Shared {
+    flow: Flow,
     board: Board,
-    /// How far each helper is, which looks at no other.
+    /// How far each thread is.
     states: Box<[State]>,
 }
 
 /// What the calling thread alone writes: one cache line.
 #[repr(C, align(128))]
 struct Board {
-    /// Which call this is, from 1, and in the last [`PARTS`] bits how many parts it has.
-    call: AtomicU64,
-    /// What is written while no part can be taken, and read by who has taken one.
+    /// The share, from 1, and in the last [`OPS`] bits the op from which on a helper can do its pieces.
+    offer: AtomicU64,
+    /// What is written while no helper is there, and read by who has taken an offer.
     task: UnsafeCell<Task>,
     /// Whether a network runs.
     running: AtomicBool,
@@ -62,72 +84,77 @@ struct Board {
 
 #[derive(Clone, Copy)]
 struct Task {
-    op: usize,
+    ops: [usize; 2],
     arena: *mut u8,
     /// Of the run.
     work: *const Work<'static>,
 }
 
-/// How far a helper is.
+/// How far a thread is.
 struct State {
     taken: Taken,
-    done: Completed,
+    done: Done,
 }
 
-/// The last call whose part of the helper's was taken, by whoever did it.
+/// The last offer that the helper, or the calling thread in its place, has taken.
 #[repr(align(128))]
 struct Taken(AtomicU64);
 
-/// What the calling thread waits for, apart from [`Taken`].
+/// What others wait for.
 #[repr(align(128))]
-struct Completed {
-    /// The last call whose part the helper has done.
-    call: AtomicU64,
-    /// Whether a part of this helper has panicked.
+struct Done {
+    /// The share, and in the last [`PIECES`] bits how many pieces are done; [`LEFT`] when the thread touches nothing any more.
+    pieces: AtomicU64,
+    /// Whether a piece has panicked.
     failed: AtomicBool,
 }
 
-// SAFETY: `task` is written by the one thread that calls `Running::share`, between two calls. A helper reads it after it has taken its
-// part of a call, by a successful exchange of its `taken`; the call returns, and so the next write comes, after that part is done.
+// SAFETY: `task` is written by the one thread that calls `Running::share`, at its start. A helper reads it after it has taken an
+// offer, by a successful exchange of its `taken`; the share ends, and so the next write comes, after that helper has left.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointers in `task` are only followed as said above, whichever thread holds the value.
 unsafe impl Send for Shared {}
 
 impl Team {
-    /// With so many helpers beside the calling thread.
+    /// With helpers, one for each thread of the flow but the first.
     ///
     /// # Panics
-    /// With 65,535 or more.
-    pub(super) fn new(helpers: usize) -> Self {
-        assert!(helpers < (1 << PARTS) - 1, "{helpers} helpers");
+    /// When there are more than a million ops, or 16 million pieces of a thread.
+    pub(super) fn new(flow: Flow) -> Self {
+        let (ops, threads) = (flow.ops(), flow.threads());
+        assert!(ops < 1 << OPS && (0..threads).all(|thread| (flow.pieces(thread, 0..ops).end as u64) < LEFT));
         let nothing: &Work = &|_, _, _| {};
+        let task = Task { ops: [0; 2], arena: std::ptr::null_mut(), work: nothing };
+        let state = |_| State {
+            taken: Taken(AtomicU64::new(0)),
+            done: Done { pieces: AtomicU64::new(0), failed: AtomicBool::new(false) },
+        };
         let shared = Arc::new(Shared {
+            flow,
             board: Board {
-                call: AtomicU64::new(0),
-                task: UnsafeCell::new(Task { op: 0, arena: std::ptr::null_mut(), work: nothing }),
+                offer: AtomicU64::new(0),
+                task: UnsafeCell::new(task),
                 running: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
             },
-            states: (0..helpers)
-                .map(|_| State {
-                    taken: Taken(AtomicU64::new(0)),
-                    done: Completed { call: AtomicU64::new(0), failed: AtomicBool::new(false) },
-                })
-                .collect(),
+            states: (0..threads).map(state).collect(),
         });
-        let helpers: Vec<_> = (0..helpers)
-            .map(|helper| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.help(helper))
-            })
-            .collect();
-        let absent = vec![true; helpers.len()];
-        Self { shared, helpers, absent }
+        let helper = |thread| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || shared.help(Walk::new(thread, threads)))
+        };
+        Self {
+            helpers: (1..threads).map(helper).collect(),
+            presences: vec![Presence::Absent; threads - 1],
+            walks: (0..threads).map(|thread| Walk::new(thread, threads)).collect(),
+            share: 0,
+            shared,
+        }
     }
 
     /// Threads, the calling one included.
     pub(super) fn threads(&self) -> usize {
-        self.helpers.len() + 1
+        self.walks.len()
     }
 
     /// Wakes the helpers, which do `work`, until what is returned is dropped.
@@ -143,7 +170,7 @@ impl Drop for Team {
         self.shared.board.stop.store(true, Ordering::Release);
         for helper in self.helpers.drain(..) {
             helper.thread().unpark();
-            // A helper that panicked has been reported by the call whose part it had.
+            // A helper that panicked has been reported by the run in which it did.
             let _ = helper.join();
         }
     }
@@ -162,41 +189,46 @@ pub(super) struct Running<'t> {
 }
 
 impl Running<'_> {
-    /// Threads, the calling one included.
-    pub(super) fn threads(&self) -> usize {
-        self.team.threads()
-    }
-
-    /// Does every part below `parts` of an op once, the first on this thread and the others on any, and returns when all are done.
+    /// Does all pieces of those ops, thread 0's on this thread, and returns when all are done.
     ///
     /// # Panics
-    /// When a part panics, or there are more than threads.
-    pub(super) fn share(&mut self, op: usize, arena: *mut u8, parts: usize) {
-        assert!(parts <= self.threads(), "{parts} parts");
+    /// When a piece panics.
+    pub(super) fn share(&mut self, arena: *mut u8, ops: Range<usize>) {
         let work = self.work;
-        let Team { shared, absent, .. } = &mut *self.team;
-        let Shared { board, states } = &**shared;
-        // SAFETY: only the lifetime changes; `Finish` below keeps this call from returning or unwinding before all parts
-        // are done, and nobody follows the pointer without having taken a part.
+        let Team { shared, presences, walks, share, .. } = &mut *self.team;
+        let Shared { flow, board, states } = &**shared;
+        *share += 1;
+        // SAFETY: only the lifetime changes; `Ending` below keeps this call from returning or unwinding before all helpers have
+        // left, and nobody follows the pointer without having taken an offer.
         let lent = unsafe { std::mem::transmute::<*const Work<'_>, *const Work<'static>>(work) };
-        // SAFETY: all parts of the last call are taken and done, so that no one reads it.
-        unsafe { *board.task.get() = Task { op, arena, work: lent } };
-        let number = (board.call.load(Ordering::Relaxed) >> PARTS) + 1;
-        board.call.store(number << PARTS | parts as u64, Ordering::Release);
-        let finish = Finish { states: &states[..parts.saturating_sub(1)], number };
-        if parts > 0 {
-            work(op, arena, 0);
-        }
-        for (i, (state, absent)) in finish.states.iter().zip(absent).enumerate() {
-            *absent = state.left_undone(number, if *absent { 0 } else { HASTE });
-            if *absent {
-                work(op, arena, i + 1);
+        let task = Task { ops: [ops.start, ops.end], arena, work: lent };
+        // SAFETY: all helpers have left, and all offers are taken, so that no one reads it.
+        unsafe { *board.task.get() = task };
+        walks.iter_mut().for_each(|walk| walk.begin(flow, *share, task.ops[0]));
+        let (own, walks) = walks.split_first_mut().expect("the calling thread's");
+        let patience = presences.iter().map(|presence| if *presence == Presence::There { HASTE } else { 0 }).max();
+        presences.fill(Presence::Absent);
+        let ending = Ending { shared, presences, share: *share };
+        for op in ops {
+            let offer = flow.is_shared(op).then(|| board.offer(*share << OPS | op as u64, ending.presences));
+            own.go(shared, op..op + 1, arena, work);
+            let Some(offer) = offer else { continue };
+            for ((presence, walk), state) in ending.presences.iter_mut().zip(&mut *walks).zip(&states[1..]) {
+                if *presence == Presence::Invited {
+                    let there = state.is_there(offer, patience.unwrap_or_default());
+                    *presence = if there { Presence::There } else { Presence::Absent };
+                    if !there {
+                        walk.go(shared, op..op + 1, arena, work);
+                    }
+                }
             }
         }
-        let failed = finish.states.iter().any(|state| state.done.failed.swap(false, Ordering::Relaxed));
-        // All is done.
-        std::mem::forget(finish);
-        assert!(!failed, "a part of the work panicked");
+        drop(ending);
+        // An exchange takes a cache line from another core.
+        let has_failed =
+            |done: &Done| done.failed.load(Ordering::Relaxed) && done.failed.swap(false, Ordering::Relaxed);
+        let failed = states.iter().filter(|state| has_failed(&state.done)).count() > 0;
+        assert!(!failed, "a piece of the work panicked");
     }
 }
 
@@ -206,71 +238,142 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Waits for the parts that helpers are at; those that nobody has begun when a panic comes by are left undone.
-struct Finish<'s> {
-    states: &'s [State],
-    number: u64,
+/// Waits until all helpers have left. When a panic comes by, nobody is invited any more, and nobody waits for what is left undone.
+struct Ending<'s> {
+    shared: &'s Shared,
+    presences: &'s mut [Presence],
+    share: u64,
 }
 
-impl Drop for Finish<'_> {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        for state in self.states {
-            state.left_undone(self.number, 0);
+        let Shared { board, states, .. } = self.shared;
+        let offer = board.offer.load(Ordering::Relaxed);
+        let left = self.share << PIECES | LEFT;
+        states[0].done.pieces.store(left, Ordering::Release);
+        for (presence, state) in self.presences.iter_mut().zip(&states[1..]) {
+            if *presence == Presence::Invited && !state.take(offer) {
+                *presence = Presence::There;
+            }
+            if *presence != Presence::There {
+                state.done.pieces.store(left, Ordering::Release);
+            }
         }
+        for (presence, state) in self.presences.iter().zip(&states[1..]) {
+            let mut turns = 0;
+            while *presence == Presence::There && state.done.pieces.load(Ordering::Acquire) != left {
+                wait(&mut turns);
+            }
+        }
+    }
+}
+
+impl Board {
+    /// Makes an offer to who is not there; the offer.
+    fn offer(&self, offer: u64, presences: &mut [Presence]) -> u64 {
+        let mut absent = presences.iter_mut().filter(|presence| **presence == Presence::Absent).peekable();
+        if absent.peek().is_some() {
+            absent.for_each(|presence| *presence = Presence::Invited);
+            self.offer.store(offer, Ordering::Release);
+        }
+        offer
     }
 }
 
 impl State {
-    /// Takes the part of call `number`, if nobody has.
-    fn take(&self, number: u64) -> bool {
+    /// Takes an offer, if nobody has.
+    fn take(&self, offer: u64) -> bool {
         let seen = self.taken.0.load(Ordering::Acquire);
-        seen < number && self.taken.0.compare_exchange(seen, number, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        seen < offer && self.taken.0.compare_exchange(seen, offer, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
-    /// Waits until the helper has done its part of call `number`; or, when it has not begun after so many turns, takes the part
-    /// away from it, which is then the caller's to do.
-    fn left_undone(&self, number: u64, patience: u32) -> bool {
+    /// Whether the helper has taken an offer; when it has not after so many turns, the offer is taken away.
+    fn is_there(&self, offer: u64, patience: u32) -> bool {
         let mut turns = 0;
-        while self.done.call.load(Ordering::Acquire) != number {
-            if turns >= patience && self.take(number) {
-                self.done.call.store(number, Ordering::Relaxed);
-                return true;
+        while self.taken.0.load(Ordering::Acquire) != offer {
+            if turns >= patience && self.take(offer) {
+                return false;
             }
             wait(&mut turns);
         }
-        false
+        true
     }
 }
 
-/// Notes a part as done, whether or not it panicked.
-struct Done<'s>(&'s State, u64);
+/// A thread's way through its pieces.
+struct Walk {
+    thread: usize,
+    /// What it has seen of all threads' [`Done::pieces`].
+    seen: Box<[u64]>,
+    share: u64,
+}
 
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.done.failed.store(true, Ordering::Relaxed);
+impl Walk {
+    fn new(thread: usize, threads: usize) -> Self {
+        Self { thread, seen: vec![0; threads].into(), share: 0 }
+    }
+
+    /// Begins a share, before which all that comes before that op is done.
+    fn begin(&mut self, flow: &Flow, share: u64, op: usize) {
+        self.share = share << PIECES;
+        for (thread, seen) in self.seen.iter_mut().enumerate() {
+            *seen = self.share | flow.pieces(thread, op..op).end as u64;
         }
-        self.0.done.call.store(self.1, Ordering::Release);
+    }
+
+    /// Does the pieces of those ops, each when it can be done.
+    fn go(&mut self, shared: &Shared, ops: Range<usize>, arena: *mut u8, work: &Work) {
+        let Shared { flow, states, .. } = shared;
+        for number in flow.pieces(self.thread, ops) {
+            let piece = flow.piece(self.thread, number);
+            for &(thread, count) in &piece.needs {
+                let (need, mut turns) = (self.share | count as u64, 0);
+                while self.seen[thread] < need {
+                    self.seen[thread] = states[thread].done.pieces.load(Ordering::Acquire);
+                    if self.seen[thread] < need {
+                        wait(&mut turns);
+                    }
+                }
+            }
+            work(arena, self.thread, piece);
+            states[self.thread].done.pieces.store(self.share | (number as u64 + 1), Ordering::Release);
+        }
+    }
+}
+
+/// Notes that a helper has left, whether or not it panicked.
+struct Leaving<'s>(&'s State, u64);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        let Self(State { done, .. }, share) = self;
+        if thread::panicking() {
+            done.failed.store(true, Ordering::Relaxed);
+        }
+        done.pieces.store(*share << PIECES | LEFT, Ordering::Release);
     }
 }
 
 impl Shared {
-    fn help(&self, helper: usize) {
-        let Self { board, states } = self;
-        let (mut seen, mut turns, mut idle) = (0, 0, None);
+    fn help(&self, mut walk: Walk) {
+        let (board, state) = (&self.board, &self.states[walk.thread]);
+        let (mut seen, mut left, mut turns, mut idle) = (0, 0, 0, None);
         while !board.stop.load(Ordering::Acquire) {
-            let call = board.call.load(Ordering::Acquire);
-            if call != seen {
-                (seen, turns, idle) = (call, 0, None);
-                let (number, parts) = (call >> PARTS, call & ((1 << PARTS) - 1));
-                if helper as u64 + 1 < parts && states[helper].take(number) {
-                    let done = Done(&states[helper], number);
-                    // SAFETY: the part is taken and not yet done, so that the call that lends the work has not returned, and the
+            let offer = board.offer.load(Ordering::Acquire);
+            if offer != seen {
+                (seen, turns, idle) = (offer, 0, None);
+                let (share, op) = (offer >> OPS, offer & ((1 << OPS) - 1));
+                // Who has left a share is not meant by what it offers later.
+                if share != left && state.take(offer) {
+                    left = share;
+                    // SAFETY: the offer is taken and the helper has not left, so that the share that made it has not ended, and the
                     // task is not written.
-                    let Task { op, arena, work } = unsafe { *board.task.get() };
+                    let task = unsafe { *board.task.get() };
+                    let leaving = Leaving(state, share);
+                    walk.begin(&self.flow, share, task.ops[0]);
                     // SAFETY: the same.
-                    unsafe { (*work)(op, arena, helper + 1) };
-                    drop(done);
+                    walk.go(self, op as usize..task.ops[1], task.arena, unsafe { &*task.work });
+                    drop(leaving);
                 }
             } else if board.running.load(Ordering::Acquire) {
                 idle = None;
@@ -296,57 +399,94 @@ fn wait(turns: &mut u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        host::step::{Cut, Portion, Touched},
+        testing::Draw,
+    };
     use std::{ptr::null_mut, sync::atomic::AtomicUsize};
 
-    #[test]
-    fn every_part_is_done_once_in_every_call() {
-        let mut team = Team::new(3);
-        for _ in 0..2000 {
-            let counts: [[AtomicUsize; 4]; 5] = Default::default();
-            let work = |op: usize, _: *mut u8, part: usize| {
-                counts[op][part].fetch_add(1, Ordering::Relaxed);
-            };
-            let mut running = team.run(&work);
-            for (op, parts) in [0, 1, 4, 2, 3].into_iter().enumerate() {
-                running.share(op, null_mut(), parts);
-                let done = counts[op].each_ref().map(|count| count.load(Ordering::Relaxed));
-                assert_eq!(done, std::array::from_fn(|part| usize::from(part < parts)), "{parts} parts");
-            }
-        }
+    /// Rows of a tensor.
+    const ROWS: usize = 12;
+
+    /// Tensors, of which op `n` reads number `n` and writes the next one, in a ring of places.
+    const PLACES: usize = 3;
+
+    fn row(tensor: usize, row: usize) -> usize {
+        tensor % PLACES * ROWS + row
     }
 
-    #[test]
-    fn what_one_call_writes_the_next_one_reads() {
-        let mut team = Team::new(2);
-        let numbers: [AtomicUsize; 3] = Default::default();
-        // The numbers of all parts, each written by its part in the call before.
-        let work = |op: usize, _: *mut u8, part: usize| {
-            if op.is_multiple_of(2) {
-                numbers[part].store(op + part, Ordering::Relaxed);
-            } else {
-                let found = numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
-                assert_eq!(found, std::array::from_fn(|part| op - 1 + part));
-            }
+    /// Ops shared by so many threads each, by rows, of which each reads those above and below, too.
+    fn flow(threads: usize, parts: &[usize]) -> Flow {
+        let op = |(op, &parts): (usize, &usize)| {
+            let portion = |part: usize| {
+                let rows = ROWS * part / parts..ROWS * (part + 1) / parts;
+                let read = rows.start.saturating_sub(1)..ROWS.min(rows.end + 1);
+                let place = |tensor, rows: &Range<usize>| row(tensor, rows.start)..row(tensor, rows.end - 1) + 1;
+                let touched = Touched { reads: vec![place(op, &read)], writes: place(op + 1, &rows) };
+                Cut { portion: Portion::Channels(rows), touched }
+            };
+            (0..parts).map(portion).collect()
         };
-        for round in 0..300 {
-            let mut running = team.run(&work);
-            (0..20).for_each(|op| running.share(20 * round + op, null_mut(), 3));
+        Flow::new(threads, parts.iter().enumerate().map(op))
+    }
+
+    /// Threads that take their time write what was read one later, and find what is as late as they think it is.
+    #[test]
+    fn every_piece_is_done_once_and_finds_what_it_needs() {
+        let draw = &mut Draw::new(1);
+        for threads in 1..=4 {
+            let parts: Vec<usize> = (0..40).map(|_| draw.size(1..=threads as u16).into()).collect();
+            let mut team = Team::new(flow(threads, &parts));
+            for run in 0..60 {
+                let written = [const { AtomicUsize::new(0) }; PLACES * ROWS];
+                let count = AtomicUsize::new(0);
+                let work = |_: *mut u8, thread: usize, piece: &Piece| {
+                    let Portion::Channels(rows) = &piece.cut.portion else { unreachable!("said so above") };
+                    let draw = &mut Draw::new((run << 16 | piece.op << 8 | thread) as u64);
+                    (0..1 << draw.int(0..=12)).for_each(|_| std::hint::spin_loop());
+                    for read in rows.start.saturating_sub(1)..ROWS.min(rows.end + 1) {
+                        let found = written[row(piece.op, read)].load(Ordering::Relaxed);
+                        assert_eq!(found, piece.op, "op {}, row {read}, read by thread {thread}", piece.op);
+                    }
+                    (0..1 << draw.int(0..=12)).for_each(|_| std::hint::spin_loop());
+                    for write in rows.clone() {
+                        written[row(piece.op + 1, write)].store(piece.op + 1, Ordering::Relaxed);
+                    }
+                    count.fetch_add(rows.len(), Ordering::Relaxed);
+                };
+                let mut running = team.run(&work);
+                // At once, and in shares.
+                let mut start = 0;
+                while start < parts.len() {
+                    let end =
+                        if run % 2 == 0 { parts.len() } else { parts.len().min(start + draw.size(1..=7) as usize) };
+                    running.share(null_mut(), start..end);
+                    assert_eq!(count.load(Ordering::Relaxed), end * ROWS);
+                    start = end;
+                }
+            }
         }
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_no_part_is_left_running() {
+    fn a_panic_reaches_the_caller_and_nobody_is_left_running() {
         for who in 0..2 {
-            let mut team = Team::new(1);
-            let work = |_: usize, _: *mut u8, part: usize| {
-                // So that the helper has begun.
-                thread::sleep(Duration::from_millis(20));
-                assert_ne!(part, who, "on purpose");
-            };
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                team.run(&work).share(0, null_mut(), 2);
-            }));
-            assert!(result.is_err());
+            for at in [0, 1, 5] {
+                let mut team = Team::new(flow(2, &[2; 6]));
+                let inside = AtomicUsize::new(0);
+                let work = |_: *mut u8, thread: usize, piece: &Piece| {
+                    inside.fetch_add(1, Ordering::Relaxed);
+                    // So that the helper has begun.
+                    thread::sleep(Duration::from_millis(5));
+                    let here = inside.fetch_sub(1, Ordering::Relaxed);
+                    assert!(here > 0 && (thread, piece.op) != (who, at), "on purpose");
+                };
+                let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    team.run(&work).share(null_mut(), 0..6);
+                }));
+                assert!(result.is_err());
+                assert_eq!(inside.load(Ordering::Relaxed), 0);
+            }
         }
     }
 }

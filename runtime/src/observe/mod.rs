@@ -15,6 +15,11 @@ use crate::{exec::Output, image::Op};
 
 /// Called at each step of a run. Everything is optional.
 pub trait Observer {
+    /// Whether it looks at what ops do. One that does not is still called, but threads that share a run do not stop at each op for it.
+    fn watches(&self) -> bool {
+        true
+    }
+
     /// The input tensor is filled; a run begins.
     fn input(&mut self, input: Output) {
         let _ = input;
@@ -32,9 +37,17 @@ pub trait Observer {
 }
 
 /// Watches nothing.
-impl Observer for () {}
+impl Observer for () {
+    fn watches(&self) -> bool {
+        false
+    }
+}
 
 impl<O: Observer + ?Sized> Observer for &mut O {
+    fn watches(&self) -> bool {
+        (**self).watches()
+    }
+
     fn input(&mut self, input: Output) {
         (**self).input(input);
     }
@@ -50,6 +63,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 
 /// Both watch, the first one first.
 impl<A: Observer, B: Observer> Observer for (A, B) {
+    fn watches(&self) -> bool {
+        self.0.watches() || self.1.watches()
+    }
+
     fn input(&mut self, input: Output) {
         self.0.input(input);
         self.1.input(input);

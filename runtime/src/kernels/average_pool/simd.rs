@@ -6,18 +6,20 @@ use crate::{
     arith::{Requantize, Requantizer, widen},
     kernels::simd::{Kernel, Simd},
 };
+use core::ops::Range;
 
 /// Channels at a time.
-const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 64;
 
-/// Some rows of a pool to be run; `multiplier` gives the one for so many taps.
+/// Some rows and channels of a pool to be run; `multiplier` gives the one for so many taps.
 pub(crate) struct Mean<'a, M> {
     pub(crate) window: Window,
     pub(crate) multiplier: M,
     pub(crate) x: Input<'a>,
     /// The first row.
     pub(crate) first: usize,
-    /// With the bytes of these rows.
+    pub(crate) channels: Range<usize>,
+    /// With the bytes of these rows and channels.
     pub(crate) y: Output<'a>,
 }
 
@@ -26,9 +28,9 @@ impl<M: Fn(usize) -> f32> Kernel for Mean<'_, M> {
 
     #[inline(always)]
     fn run<V: Simd>(self, _: V) {
-        let Self { window, x, y, .. } = self;
-        let ([h, w, channels], [_, out_w, _]) = (x.shape, y.shape);
-        for (i, pixel) in y.bytes.chunks_exact_mut(channels).enumerate() {
+        let Self { window, x, y, channels, .. } = self;
+        let ([h, w, all], [_, out_w, _]) = (x.shape, y.shape);
+        for (i, pixel) in y.bytes.chunks_exact_mut(channels.len()).enumerate() {
             let place = [self.first + i / out_w, i % out_w];
             let (rows, columns) = (window.taps(0, place[0], h), window.taps(1, place[1], w));
             let taps = rows.len() * columns.len();
@@ -39,7 +41,7 @@ impl<M: Fn(usize) -> f32> Kernel for Mean<'_, M> {
                 for r in rows.clone() {
                     for s in columns.clone() {
                         let (iy, ix) = (origin[0] + r - window.padding[0], origin[1] + s - window.padding[1]);
-                        let x_pixel = &x.bytes[(iy * w + ix) * channels..][..channels];
+                        let x_pixel = &x.bytes[(iy * w + ix) * all..][channels.clone()];
                         accumulate(&mut sums, &x_pixel[block * CHUNK..], x.signed);
                     }
                 }

@@ -17,18 +17,19 @@ use core::{arch::aarch64::*, ops::Range};
 type Tap = [u8; LANES];
 
 impl Packed {
-    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`; of the input so many rows above are left out. `weights` are the packed
+    /// rows of the network.
     #[inline(always)]
     pub(crate) fn run(
         &self,
         neon: Neon,
         weights: &[Row],
-        x: &Input,
+        (x, above): (&Input, usize),
         y: &mut Output,
         rows: Range<usize>,
         memory: &mut [u8],
     ) {
-        let staged = self.stage.run(x, self.stage.rows(&rows), memory);
+        let staged = self.stage.below(above).run(x, self.stage.rows(&rows), memory);
         let ends = Ends::new(y.zero_point, y.clamp);
         let row_bytes = y.shape[1] * y.shape[2];
         let pixels = row_bytes.div_ceil(self.unit);

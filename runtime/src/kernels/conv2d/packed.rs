@@ -96,8 +96,10 @@ pub(crate) struct Part<'a> {
     pub(crate) packed: &'a Packed,
     /// The packed rows of the network.
     pub(crate) weights: &'a [Row],
-    /// What is read; of a dense layer [`flat`].
+    /// What is read, but for rows above that no row of the output asks for; of a dense layer [`flat`].
     pub(crate) x: Input<'a>,
+    /// How many rows are left out.
+    pub(crate) above: usize,
     /// With the bytes of these rows and channels.
     pub(crate) y: Output<'a>,
     pub(crate) rows: Range<usize>,
@@ -112,16 +114,14 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<V: Simd>(mut self, simd: V) {
-        let (weights, rows) = (self.weights, self.rows);
+        let (weights, rows, x) = (self.weights, self.rows, (&self.x, self.above));
         match self.packed {
-            Packed::Conv(packed) => {
-                packed.run(simd, weights, &self.x, &mut self.y, (rows, self.channels), self.scratch);
-            }
-            Packed::Depthwise(packed) => packed.run(simd, weights, &self.x, &mut self.y, rows, self.scratch),
+            Packed::Conv(packed) => packed.run(simd, weights, x, &mut self.y, (rows, self.channels), self.scratch),
+            Packed::Depthwise(packed) => packed.run(simd, weights, x, &mut self.y, rows, self.scratch),
             #[cfg(target_arch = "aarch64")]
             Packed::Chained(packed) => {
                 let neon = simd.plain_neon().expect("what is packed for plain NEON runs there");
-                packed.run(neon, weights, &self.x, &mut self.y, rows, self.scratch);
+                packed.run(neon, weights, x, &mut self.y, rows, self.scratch);
             }
             #[cfg(not(target_arch = "aarch64"))]
             Packed::Chained(_) => unreachable!("what is packed for plain NEON runs there"),

@@ -155,18 +155,18 @@ impl Packed {
     }
 
     /// Writes `channels` of rows `rows` of the convolution's output, which is all of `y.bytes`: all channels, or those of some
-    /// [`Self::parts`]. `weights` are the packed rows of the network.
+    /// [`Self::parts`]. Of the input so many rows above are left out. `weights` are the packed rows of the network.
     #[inline(always)]
     pub(crate) fn run<V: Simd>(
         &self,
         simd: V,
         weights: &[Row],
-        x: &Input,
+        (x, above): (&Input, usize),
         y: &mut Output,
         (rows, channels): (Range<usize>, Range<usize>),
         memory: &mut [u8],
     ) {
-        let staged = self.stage.run(x, self.stage.rows(&rows), memory);
+        let staged = self.stage.below(above).run(x, self.stage.rows(&rows), memory);
         let ends = Ends::new(y.zero_point, y.clamp);
         let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
         #[cfg(target_arch = "x86_64")]

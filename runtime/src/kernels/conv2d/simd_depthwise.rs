@@ -149,18 +149,20 @@ impl Packed {
         self.plan.stage.ring_bytes() + self.plan.lines * self.plan.line * 4
     }
 
-    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`. `weights` are the packed rows of the network.
+    /// Writes rows `rows` of the convolution's output, which is all of `y.bytes`; of the input so many rows above are left out. `weights` are the packed
+    /// rows of the network.
     #[inline(always)]
     pub(crate) fn run<V: Simd>(
         &self,
         simd: V,
         weights: &[Row],
-        x: &Input,
+        (x, above): (&Input, usize),
         y: &mut Output,
         rows: Range<usize>,
         memory: &mut [u8],
     ) {
-        let (plan, weights) = (&self.plan, &weights[self.rows.clone()]);
+        let plan = Plan { stage: self.plan.stage.below(above), ..self.plan };
+        let weights = &weights[self.rows.clone()];
         let (memory, lines) = memory.split_at_mut(plan.stage.ring_bytes());
         let (lines, _) = lines[..plan.lines * plan.line * 4].as_chunks_mut::<4>();
         let ends = Ends::new(y.zero_point, y.clamp);
@@ -212,7 +214,7 @@ impl Plan {
         let row = |i: usize| {
             let r = (l * self.form.row_elements() + i).min(self.kernel[0] - 1);
             let row = top + r * self.rows;
-            &staged[self.stage.ring().map_or(row, |ring| row % ring) * len..][..len]
+            &staged[self.stage.ring().map_or_else(|| self.stage.place(row), |ring| row % ring) * len..][..len]
         };
         let rows = [row(0), row(1), row(2), row(3)];
         simd.interleave(rows.map(|row| row.as_chunks().0), line);

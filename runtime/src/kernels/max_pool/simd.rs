@@ -3,6 +3,9 @@
 use super::{Input, Output, Window};
 use crate::kernels::simd::{Kernel, Simd};
 
+/// Channels at a time.
+const CHUNK: usize = 64;
+
 /// Some rows of a pool to be run.
 pub(crate) struct Largest<'a> {
     pub(crate) window: Window,
@@ -22,19 +25,24 @@ impl Kernel for Largest<'_> {
         let flip = if self.x.signed { 0x80 } else { 0 };
         let [low, high] = self.y.clamp.map(|end| end as u8 ^ flip);
         let ([h, w, channels], [_, out_w, _], window) = (self.x.shape, self.y.shape, self.window);
-        for (i, y) in self.y.bytes.chunks_exact_mut(channels).enumerate() {
+        for (i, pixel) in self.y.bytes.chunks_exact_mut(channels).enumerate() {
             let (oy, ox) = (self.first + i / out_w, i % out_w);
-            y.fill(0);
-            for r in window.taps(0, oy, h) {
-                for s in window.taps(1, ox, w) {
-                    let (Some(iy), Some(ix)) = (window.position(0, oy, r, h), window.position(1, ox, s, w)) else {
-                        continue;
-                    };
-                    let x = &self.x.bytes[(iy * w + ix) * channels..][..channels];
-                    y.iter_mut().zip(x).for_each(|(y, x)| *y = (x ^ flip).max(*y));
+            let (rows, columns) = (window.taps(0, oy, h), window.taps(1, ox, w));
+            for (block, pixel) in pixel.chunks_mut(CHUNK).enumerate() {
+                let mut largest = [0; CHUNK];
+                for iy in rows.clone().filter_map(|r| window.position(0, oy, r, h)) {
+                    for ix in columns.clone().filter_map(|s| window.position(1, ox, s, w)) {
+                        let x = &self.x.bytes[(iy * w + ix) * channels..][block * CHUNK..channels];
+                        let larger = |(y, x): (&mut u8, &u8)| *y = (x ^ flip).max(*y);
+                        match x.first_chunk::<CHUNK>() {
+                            // Of constant length, it stays in a register.
+                            Some(x) => largest.iter_mut().zip(x).for_each(larger),
+                            None => largest.iter_mut().zip(x).for_each(larger),
+                        }
+                    }
                 }
+                pixel.iter_mut().zip(largest).for_each(|(y, largest)| *y = largest.max(low).min(high) ^ flip);
             }
-            y.iter_mut().for_each(|y| *y = (*y).max(low).min(high) ^ flip);
         }
     }
 }

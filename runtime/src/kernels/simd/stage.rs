@@ -62,6 +62,12 @@ impl Stage {
         Self { form, size, padding: window.padding, pixel, in_place, stride: window.stride[0], reach }
     }
 
+    /// The same for inputs of which the first `rows` rows are left out; those that are asked for are not among them.
+    pub(crate) const fn below(self, rows: usize) -> Self {
+        let [top, left] = self.padding;
+        Self { padding: [top + rows, left], ..self }
+    }
+
     /// Bytes of a pixel.
     pub(crate) const fn pixel_bytes(&self) -> usize {
         self.pixel
@@ -86,13 +92,18 @@ impl Stage {
     #[inline(always)]
     pub(crate) fn run<'a>(&self, x: &Input<'a>, rows: Range<usize>, memory: &'a mut [u8]) -> Staged<'a> {
         if self.in_place {
-            return Staged { bytes: &x.bytes[rows.start * self.row_bytes()..] };
+            return Staged { bytes: &x.bytes[self.place(rows.start) * self.row_bytes()..] };
         }
         let memory = &mut memory[..rows.len() * self.row_bytes() + SLACK];
         for (row, memory) in rows.zip(memory.chunks_exact_mut(self.row_bytes())) {
             self.row(x, row, memory);
         }
         Staged { bytes: memory }
+    }
+
+    /// Where a row lies that is read in place.
+    pub(crate) const fn place(&self, row: usize) -> usize {
+        row - self.padding[0]
     }
 
     /// Rows that an output row reads, of a ring in which they take turns; none where they are read in place.
