@@ -29,6 +29,17 @@ const SEARCH: usize = 50_000;
 /// Swaps of two buffers in a greedy order that are tried.
 const SWAPS: usize = 4_000;
 
+/// What buffers are sorted by.
+type Key = fn(&[Buffer], usize) -> (u64, u64);
+
+fn largest_first(buffers: &[Buffer], i: usize) -> (u64, u64) {
+    (u64::MAX - buffers[i].bytes, u64::MAX - duration(buffers, i))
+}
+
+fn duration(buffers: &[Buffer], i: usize) -> u64 {
+    (buffers[i].last - buffers[i].first + 1) as u64
+}
+
 pub(super) fn place(buffers: &[Buffer]) -> Placement {
     within(buffers, least(buffers))
 }
@@ -39,7 +50,7 @@ pub(super) fn within(buffers: &[Buffer], enough: u64) -> Placement {
         Search { buffers, best: vec![0; buffers.len()], bytes: u64::MAX, enough, left: SEARCH, taken: Vec::new() };
     let mut ids = search.orders();
     search.improve(&mut ids);
-    ids.sort_by_key(|&i| search.largest_first(i));
+    ids.sort_by_key(|&i| largest_first(buffers, i));
     let complete = search.deepen(&mut Vec::with_capacity(ids.len()), &mut ids, 0);
     let (lower_bound, Search { best, bytes, .. }) = (least(buffers), search);
     Placement { offsets: best, bytes, lower_bound, optimal: bytes == lower_bound || complete && bytes > enough }
@@ -102,29 +113,21 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn largest_first(&self, i: usize) -> (u64, u64) {
-        (u64::MAX - self.buffers[i].bytes, u64::MAX - self.duration(i))
-    }
-
-    fn duration(&self, i: usize) -> u64 {
-        (self.buffers[i].last - self.buffers[i].first + 1) as u64
-    }
-
     /// Tries the greedy orders; the last of them is returned.
     fn orders(&mut self) -> Vec<usize> {
         let buffers = self.buffers;
-        let orders: [fn(&Self, usize) -> (u64, u64); 5] = [
-            Self::largest_first,
-            |search, i| (u64::MAX - search.duration(i), u64::MAX - search.buffers[i].bytes),
-            |search, i| (search.buffers[i].first as u64, u64::MAX - search.buffers[i].bytes),
+        let orders: [Key; 5] = [
+            largest_first,
+            |buffers, i| (u64::MAX - duration(buffers, i), u64::MAX - buffers[i].bytes),
+            |buffers, i| (buffers[i].first as u64, u64::MAX - buffers[i].bytes),
             // What lies over another buffer lies below it, and is put down first.
-            |search, i| (u64::MAX - search.buffers[i].bytes, u64::MAX - search.buffers[i].first as u64),
-            |search, i| (u64::MAX - search.buffers[i].first as u64, u64::MAX - search.buffers[i].bytes),
+            |buffers, i| (u64::MAX - buffers[i].bytes, u64::MAX - buffers[i].first as u64),
+            |buffers, i| (u64::MAX - buffers[i].first as u64, u64::MAX - buffers[i].bytes),
         ];
         let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
         let mut placed = Vec::with_capacity(ids.len());
         for order in orders {
-            ids.sort_by_key(|&i| order(self, i));
+            ids.sort_by_key(|&i| order(buffers, i));
             placed.clear();
             self.greedy(&ids, &mut placed, u64::MAX);
             self.keep(&placed);
