@@ -9,6 +9,7 @@ pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod pool3;
+pub(crate) mod quantile;
 mod shifted;
 mod simd;
 
