@@ -16,6 +16,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+/// Limits of a ReLU.
+const RELU: [f32; 2] = [0.0, f32::INFINITY];
+
 /// What stands for a rounded value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -366,7 +369,7 @@ impl Executor<'_> {
             }
             LayerOp::Add => {
                 let [a, b] = [layer.inputs[0], layer.inputs[1]].map(|input| self.quantized(input));
-                self.requantized(i, ops::add(a, b, [f32::NEG_INFINITY, f32::INFINITY]))
+                self.requantized(i, ops::add(a, b, ops::OPEN))
             }
             LayerOp::Concat => {
                 // In front of BatchNorm its parts are not read yet.
@@ -408,12 +411,12 @@ impl Executor<'_> {
             Some(form) if !x.on_grid => {
                 // Read by others too, it is quantized once, before.
                 if self.plan.read_plain[input] {
-                    let tensor = activation::relu(ops::requantize(tensor, false, form));
+                    let tensor = ops::clamp(ops::requantize(tensor, false, form), RELU);
                     return Value { tensor, on_grid: true };
                 }
                 Value { tensor: ops::requantize(tensor, true, form), on_grid: true }
             }
-            _ => Value { tensor: activation::relu(tensor), on_grid: true },
+            _ => Value { tensor: ops::clamp(tensor, RELU), on_grid: true },
         }
     }
 
@@ -454,8 +457,8 @@ impl Executor<'_> {
         }
         let (gamma, beta) = self.leaves.norm(layer.parameter.expect("BatchNorm has a parameter"));
         let running = Tensor::zeros([2 * gamma.dims()[0]], &gamma.device());
-        let limits = [if self.clamps(i) { 0.0 } else { f32::NEG_INFINITY }, f32::INFINITY];
-        let options = NormOptions { epsilon: EPSILON.into(), limits, statistics: Statistics::Batch };
+        let limits = if self.clamps(i) { RELU } else { ops::OPEN };
+        let options = NormOptions { epsilon: EPSILON.into(), limits, statistics: Statistics::Batch, quantizer: None };
         self.plain(ops::batch_norm(x, gamma, beta, running, options).0)
     }
 

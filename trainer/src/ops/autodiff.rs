@@ -1,7 +1,7 @@
 //! The tape's side of [`super::TrainOps`]: one node for each operation, whose state is what its gradient reads. Enters and
 //! leaves: tensors on the tape.
 
-use super::{Kernels, NormOptions, Quantizer, TrainOps};
+use super::{Kernels, NormOptions, OPEN, Quantizer, TrainOps};
 use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata, tensor::FloatTensor};
 use burn_autodiff::{
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -85,9 +85,23 @@ impl<B: Kernels> Backward<B, 2> for Add {
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let (y, limits) = ops.state;
         let dy = grads.consume::<B>(&ops.node);
-        let dx = if limits == [f32::NEG_INFINITY, f32::INFINITY] { dy } else { B::clamp_gradient(y, dy, limits) };
+        let dx = if limits == OPEN { dy } else { B::clamp_gradient(y, dy, limits) };
         for node in ops.parents.into_iter().flatten() {
             grads.register::<B>(node.id, dx.clone());
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Clamp;
+impl<B: Kernels> Backward<B, 1> for Clamp {
+    type State = (FloatTensor<B>, [f32; 2]);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let ([node], (y, limits)) = (ops.parents, ops.state);
+        let dy = grads.consume::<B>(&ops.node);
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::clamp_gradient(y, dy, limits));
         }
     }
 }
@@ -122,22 +136,25 @@ impl<B: Kernels, C: CheckpointStrategy> TrainOps for Autodiff<B, C> {
         }
     }
 
+    fn train_survey(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::survey(x.into_primitive()))
+    }
+
     fn train_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        running: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
         options: NormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> FloatTensor<Self> {
         let prepared = Norm.prepare::<C>([x.node(), gamma.node(), beta.node()]).compute_bound().stateful();
-        let [x, gamma, beta, running] = [x, gamma, beta, running].map(|t| t.into_primitive());
-        let (y, statistics) = B::norm_forward(x.clone(), gamma.clone(), beta.clone(), running, options);
-        let untracked = <Self as AutodiffBackend>::from_inner(statistics.clone());
-        let y = match prepared {
-            OpsKind::Tracked(prepared) => prepared.finish(([x, gamma, beta, statistics], options), y),
+        let all = [x, gamma, beta, statistics].map(|t| t.into_primitive());
+        let [x, gamma, beta, statistics] = all.clone();
+        let y = B::norm_forward(x, gamma, beta, statistics, options);
+        match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish((all, options), y),
             OpsKind::UnTracked(prepared) => prepared.finish(y),
-        };
-        (y, untracked)
+        }
     }
 
     fn train_fake_quantize(x: FloatTensor<Self>, quantizer: Quantizer) -> FloatTensor<Self> {
@@ -170,6 +187,15 @@ impl<B: Kernels, C: CheckpointStrategy> TrainOps for Autodiff<B, C> {
         }
     }
 
+    fn train_clamp(x: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self> {
+        let prepared = Clamp.prepare::<C>([x.node()]).compute_bound().stateful();
+        let y = B::clamp_forward(x.into_primitive(), limits);
+        match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish((y.clone(), limits), y),
+            OpsKind::UnTracked(prepared) => prepared.finish(y),
+        }
+    }
+
     fn train_max_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let prepared = MaxPool2.prepare::<C>([x.node()]).compute_bound().stateful();
         let x = x.into_primitive();
@@ -182,5 +208,9 @@ impl<B: Kernels, C: CheckpointStrategy> TrainOps for Autodiff<B, C> {
 
     fn train_range(x: FloatTensor<Self>) -> FloatTensor<Self> {
         <Self as AutodiffBackend>::from_inner(B::range(x.into_primitive()))
+    }
+
+    fn train_quantiles(x: FloatTensor<Self>, cut: f32) -> FloatTensor<Self> {
+        <Self as AutodiffBackend>::from_inner(B::quantiles(x.into_primitive(), cut))
     }
 }

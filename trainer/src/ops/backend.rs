@@ -46,15 +46,20 @@ pub trait Kernels: Backend {
         Self::conv2d_weight_backward(x, weight, dy, conv_options(&window, groups))
     }
 
-    /// See [`super::batch_norm`].
+    /// Mean, biased variance, smallest and largest of each channel, `4C`.
+    fn survey(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::survey::<Self>(x)
+    }
+
+    /// See [`super::normalize`].
     fn norm_forward(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        running: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
         options: NormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        composed::norm_forward::<Self>(x, gamma, beta, running, options)
+    ) -> FloatTensor<Self> {
+        composed::norm_forward::<Self>(x, gamma, beta, statistics, options)
     }
 
     /// Gradients of [`Kernels::norm_forward`]: `dx`, and `2C` values, those of gamma, then those of beta.
@@ -84,6 +89,11 @@ pub trait Kernels: Backend {
         composed::add_forward::<Self>(a, b, limits)
     }
 
+    /// See [`super::clamp`].
+    fn clamp_forward(x: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self> {
+        composed::clamp::<Self>(x, limits)
+    }
+
     /// Gradient of a clamp from its result `y`.
     fn clamp_gradient(y: FloatTensor<Self>, dy: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self> {
         composed::clamp_gradient::<Self>(y, dy, limits)
@@ -104,6 +114,11 @@ pub trait Kernels: Backend {
         composed::range::<Self>(x)
     }
 
+    /// See [`super::quantiles`].
+    fn quantiles(x: FloatTensor<Self>, cut: f32) -> FloatTensor<Self> {
+        composed::quantiles::<Self>(x, cut)
+    }
+
     /// `x`, or `max(x, 0)`, on the grid of its range, and the range; see [`super::requantize`].
     fn requantize_forward(x: FloatTensor<Self>, relu: bool, form: Dynamic) -> (FloatTensor<Self>, FloatTensor<Self>) {
         composed::requantize_forward::<Self>(x, relu, form)
@@ -118,11 +133,6 @@ pub trait Kernels: Backend {
         form: Dynamic,
     ) -> FloatTensor<Self> {
         composed::requantize_gradient::<Self>(x, range, dy, relu, form)
-    }
-
-    /// Mean and biased variance of each channel, `2C`.
-    fn statistics(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::statistics::<Self>(x)
     }
 
     /// Convolution with a bias for each output channel, one group.

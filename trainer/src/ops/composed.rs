@@ -6,23 +6,30 @@ use burn::backend::{Backend, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{IntDType, Shape};
 use burn_backend::{TensorData, get_device_settings};
 
+/// See [`super::Kernels::survey`].
+pub(super) fn survey<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let (c, count) = (shape[1], shape.num_elements() / shape[1]);
+    let rows = B::float_reshape(B::float_swap_dims(x.clone(), 0, 1), Shape::new([c, count]));
+    let [mean, variance] = moments::<B>(x);
+    let flat = |t| B::float_reshape(t, Shape::new([c]));
+    let (low, high) = (flat(B::float_min_dim(rows.clone(), 1)), flat(B::float_max_dim(rows, 1)));
+    B::float_cat(vec![mean, variance, low, high], 0)
+}
+
 /// See [`super::Kernels::norm_forward`].
 pub(super) fn norm_forward<B: Backend>(
     x: FloatTensor<B>,
     gamma: FloatTensor<B>,
     beta: FloatTensor<B>,
-    running: FloatTensor<B>,
+    statistics: FloatTensor<B>,
     options: NormOptions,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let c = x.shape()[1];
-    let [mean, variance] = match options.statistics {
-        Statistics::Running => halves::<B>(running.clone()),
-        Statistics::Batch => moments::<B>(x.clone()),
-    };
-    let y = clamp::<B>(affine::<B>(x, gamma, beta, [mean.clone(), variance.clone()], options.epsilon), options.limits);
-    let flat = Shape::new([c]);
-    let statistics = B::float_cat(vec![B::float_reshape(mean, flat.clone()), B::float_reshape(variance, flat)], 0);
-    (y, statistics)
+) -> FloatTensor<B> {
+    let y = clamp::<B>(affine::<B>(x, gamma, beta, halves::<B>(statistics), options.epsilon), options.limits);
+    match options.quantizer {
+        Some(quantizer) => fake_quantize_forward::<B>(y, quantizer),
+        None => y,
+    }
 }
 
 /// See [`super::Kernels::norm_gradient`].
@@ -39,6 +46,10 @@ pub(super) fn norm_gradient<B: Backend>(
     let flat = Shape::new([shape[1]]);
     let [mean, variance] = halves::<B>(statistics);
     let y = affine::<B>(x.clone(), gamma.clone(), beta, [mean.clone(), variance.clone()], options.epsilon);
+    let dy = match options.quantizer {
+        Some(quantizer) => fake_quantize_gradient::<B>(clamp::<B>(y.clone(), options.limits), dy, quantizer),
+        None => dy,
+    };
     let dy = pass_inside::<B>(y, dy, options.limits);
     let deviation = B::float_sqrt(B::float_add_scalar(variance, options.epsilon.into()));
     let normal = B::float_div(B::float_sub(x, lift::<B>(mean)), lift::<B>(deviation.clone()));
@@ -125,6 +136,15 @@ pub(super) fn range<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     B::float_add(both, poison)
 }
 
+/// See [`super::Kernels::quantiles`].
+pub(super) fn quantiles<B: Backend>(x: FloatTensor<B>, cut: f32) -> FloatTensor<B> {
+    let count = x.shape().num_elements();
+    let poison = B::float_sum(B::float_mul_scalar(x.clone(), 0.0.into()));
+    let sorted = B::float_sort(B::float_reshape(x, Shape::new([count])), 0, false);
+    let both = [cut, 1.0 - cut].map(|share| quantile::<B>(sorted.clone(), count, share));
+    B::float_add(B::float_cat(both.into(), 0), poison)
+}
+
 /// See [`super::Kernels::requantize_forward`].
 pub(super) fn requantize_forward<B: Backend>(
     x: FloatTensor<B>,
@@ -136,8 +156,7 @@ pub(super) fn requantize_forward<B: Backend>(
     let count = shape.num_elements();
     let line = B::float_reshape(x, Shape::new([count]));
     let [low, high] = if form.cut > 0.0 {
-        let sorted = B::float_sort(line.clone(), 0, false);
-        [form.cut, 1.0 - form.cut].map(|share| quantile::<B>(sorted.clone(), count, share))
+        halves::<B>(quantiles::<B>(line.clone(), form.cut))
     } else {
         [B::float_min(line.clone()), B::float_max(line.clone())]
     };
@@ -199,11 +218,6 @@ pub(super) fn requantize_gradient<B: Backend>(
     dy
 }
 
-/// See [`super::Kernels::statistics`].
-pub(super) fn statistics<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_cat(moments::<B>(x).into(), 0)
-}
-
 /// Mean and biased variance of each channel.
 fn moments<B: Backend>(x: FloatTensor<B>) -> [FloatTensor<B>; 2] {
     let mean = per_channel_mean::<B>(x.clone());
@@ -258,7 +272,7 @@ fn affine<B: Backend>(
 }
 
 /// Clamp that leaves infinite limits away.
-fn clamp<B: Backend>(x: FloatTensor<B>, [min, max]: [f32; 2]) -> FloatTensor<B> {
+pub(super) fn clamp<B: Backend>(x: FloatTensor<B>, [min, max]: [f32; 2]) -> FloatTensor<B> {
     let x = if min.is_finite() { B::float_clamp_min(x, min.into()) } else { x };
     if max.is_finite() { B::float_clamp_max(x, max.into()) } else { x }
 }

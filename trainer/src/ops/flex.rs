@@ -2,7 +2,7 @@
 //! contiguous first. Leaves: contiguous tensors.
 
 use super::backend::conv_options;
-use super::kernels::{conv, depthwise, norm, pointwise, pool, pool3};
+use super::kernels::{conv, depthwise, norm, pointwise, pool, pool3, quantile};
 use super::{Dynamic, Kernels, NormOptions, Quantizer, Statistics, TrainOps, simulated};
 use burn::backend::{Flex, TensorMetadata, ops::ModuleOps, tensor::FloatTensor};
 use burn_backend::TensorData;
@@ -28,13 +28,22 @@ fn geometry(x: &FlexTensor, weight: &FlexTensor, window: Window) -> Geometry {
 
 fn norm_geometry(x: &FlexTensor, options: &NormOptions) -> norm::Norm {
     let [_, c, h, w] = x.shape().dims();
-    norm::Norm { c, pixels: h * w, epsilon: options.epsilon, limits: options.limits }
+    let NormOptions { epsilon, limits, quantizer, .. } = *options;
+    norm::Norm { c, pixels: h * w, epsilon, limits, quantizer }
 }
 
 fn map(x: FlexTensor, f: impl FnOnce(&[f32]) -> Vec<f32>) -> FlexTensor {
     let x = x.to_contiguous();
     let shape: Vec<usize> = x.shape().to_vec();
     tensor(f(elements(&x)), shape)
+}
+
+/// Changes the elements of a tensor, in their place if nobody else reads them.
+fn change<T>(tensor: FlexTensor, f: impl FnOnce(&mut [f32]) -> T) -> (FlexTensor, T) {
+    let mut tensor = tensor.to_contiguous();
+    let (start, end) = tensor.layout().contiguous_offsets().expect("the tensor was made contiguous");
+    let found = f(&mut tensor.storage_mut::<f32>()[start..end]);
+    (tensor, found)
 }
 
 /// Which of the kernels computes a convolution.
@@ -102,19 +111,24 @@ impl Kernels for Flex {
         tensor(kernel(elements(&x), elements(&dy), &g), shape)
     }
 
+    fn survey(x: FlexTensor) -> FlexTensor {
+        let x = x.to_contiguous();
+        let [_, c, h, w] = x.shape().dims();
+        tensor(norm::survey(elements(&x), c, h * w), [4 * c])
+    }
+
     fn norm_forward(
         x: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        running: FlexTensor,
+        statistics: FlexTensor,
         options: NormOptions,
-    ) -> (FlexTensor, FlexTensor) {
-        let [x, gamma, beta, running] = [x, gamma, beta, running].map(|t| t.to_contiguous());
-        let given = (options.statistics == Statistics::Running).then(|| elements(&running));
+    ) -> FlexTensor {
+        let [x, gamma, beta, statistics] = [x, gamma, beta, statistics].map(|t| t.to_contiguous());
         let norm = norm_geometry(&x, &options);
-        let (y, statistics) = norm::forward(elements(&x), elements(&gamma), elements(&beta), given, &norm);
+        let y = norm::forward(elements(&x), elements(&gamma), elements(&beta), elements(&statistics), &norm);
         let shape: Vec<usize> = x.shape().to_vec();
-        (tensor(y, shape), tensor(statistics, [2 * norm.c]))
+        tensor(y, shape)
     }
 
     fn norm_gradient(
@@ -125,20 +139,12 @@ impl Kernels for Flex {
         dy: FlexTensor,
         options: NormOptions,
     ) -> (FlexTensor, FlexTensor) {
-        let [x, gamma, beta, statistics, dy] = [x, gamma, beta, statistics, dy].map(|t| t.to_contiguous());
+        let [x, gamma, beta, statistics] = [x, gamma, beta, statistics].map(|t| t.to_contiguous());
         let norm = norm_geometry(&x, &options);
         let of_batch = options.statistics == Statistics::Batch;
-        let (dx, parameters) = norm::backward(
-            elements(&x),
-            elements(&gamma),
-            elements(&beta),
-            elements(&statistics),
-            elements(&dy),
-            of_batch,
-            &norm,
-        );
-        let shape: Vec<usize> = x.shape().to_vec();
-        (tensor(dx, shape), tensor(parameters, [2 * norm.c]))
+        let [x, gamma, beta, statistics] = [&x, &gamma, &beta, &statistics].map(elements);
+        let (dx, parameters) = change(dy, |dy| norm::backward(x, gamma, beta, statistics, dy, of_batch, &norm));
+        (dx, tensor(parameters, [2 * norm.c]))
     }
 
     fn fake_quantize_forward(x: FlexTensor, quantizer: Quantizer) -> FlexTensor {
@@ -146,8 +152,8 @@ impl Kernels for Flex {
     }
 
     fn fake_quantize_gradient(x: FlexTensor, dy: FlexTensor, quantizer: Quantizer) -> FlexTensor {
-        let dy = dy.to_contiguous();
-        map(x, |x| pointwise::fake_quantize_gradient(x, elements(&dy), quantizer))
+        let x = x.to_contiguous();
+        change(dy, |dy| pointwise::pass_within(elements(&x), dy, quantizer.inside())).0
     }
 
     fn add_forward(a: FlexTensor, b: FlexTensor, limits: [f32; 2]) -> FlexTensor {
@@ -155,9 +161,14 @@ impl Kernels for Flex {
         map(a, |a| pointwise::add(a, elements(&b), limits))
     }
 
+    fn clamp_forward(x: FlexTensor, limits: [f32; 2]) -> FlexTensor {
+        map(x, |x| pointwise::clamp(x, limits))
+    }
+
     fn clamp_gradient(y: FlexTensor, dy: FlexTensor, limits: [f32; 2]) -> FlexTensor {
-        let dy = dy.to_contiguous();
-        map(y, |y| pointwise::clamp_gradient(y, elements(&dy), limits))
+        let y = y.to_contiguous();
+        let inside = [limits[0].next_up(), limits[1].next_down()];
+        change(dy, |dy| pointwise::pass_within(elements(&y), dy, inside)).0
     }
 
     fn max_pool2_forward(x: FlexTensor) -> FlexTensor {
@@ -192,10 +203,15 @@ impl Kernels for Flex {
         tensor(pointwise::range(elements(&x)).to_vec(), [2])
     }
 
+    fn quantiles(x: FlexTensor, cut: f32) -> FlexTensor {
+        let x = x.to_contiguous();
+        tensor(quantile::quantiles(elements(&x), cut).to_vec(), [2])
+    }
+
     fn requantize_forward(x: FlexTensor, relu: bool, form: Dynamic) -> (FlexTensor, FlexTensor) {
         let x = x.to_contiguous();
         let [low, high] =
-            if form.cut > 0.0 { pointwise::quantiles(elements(&x), form.cut) } else { pointwise::range(elements(&x)) };
+            if form.cut > 0.0 { quantile::quantiles(elements(&x), form.cut) } else { pointwise::range(elements(&x)) };
         let low = if relu { low * 0.0 } else { low };
         // Comparisons that keep NaN.
         let range = [if low > 0.0 { 0.0 } else { low }, if high < 0.0 { 0.0 } else { high }];
@@ -214,18 +230,12 @@ impl Kernels for Flex {
     }
 
     fn requantize_gradient(x: FlexTensor, range: FlexTensor, dy: FlexTensor, relu: bool, form: Dynamic) -> FlexTensor {
-        let ([x, dy], range) = ([x, dy].map(|t| t.to_contiguous()), elements(&range).to_vec());
+        let (x, range) = (x.to_contiguous(), elements(&range).to_vec());
         let low = if form.ends() { range[0] } else { f32::NEG_INFINITY };
         let high = if form.ends() { range[1] } else { f32::INFINITY };
         // The smallest positive number, or the smallest in the range.
         let low = if relu { low.max(f32::from_bits(1)) } else { low };
-        map(x, |x| pointwise::pass_within(x, elements(&dy), [low, high]))
-    }
-
-    fn statistics(x: FlexTensor) -> FlexTensor {
-        let x = x.to_contiguous();
-        let [_, c, h, w] = x.shape().dims();
-        tensor(norm::statistics(elements(&x), c, h * w), [2 * c])
+        change(dy, |dy| pointwise::pass_within(elements(&x), dy, [low, high])).0
     }
 
     fn conv2d_shifted(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, window: Window) -> FlexTensor {
@@ -247,14 +257,18 @@ impl TrainOps for Flex {
         Self::conv2d_forward(x, weight, window, groups)
     }
 
+    fn train_survey(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::survey(x)
+    }
+
     fn train_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        running: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
         options: NormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        Self::norm_forward(x, gamma, beta, running, options)
+    ) -> FloatTensor<Self> {
+        Self::norm_forward(x, gamma, beta, statistics, options)
     }
 
     fn train_fake_quantize(x: FloatTensor<Self>, quantizer: Quantizer) -> FloatTensor<Self> {
@@ -273,11 +287,19 @@ impl TrainOps for Flex {
         Self::add_forward(a, b, limits)
     }
 
+    fn train_clamp(x: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self> {
+        Self::clamp_forward(x, limits)
+    }
+
     fn train_max_pool2(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::max_pool2_forward(x)
     }
 
     fn train_range(x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::range(x)
+    }
+
+    fn train_quantiles(x: FloatTensor<Self>, cut: f32) -> FloatTensor<Self> {
+        Self::quantiles(x, cut)
     }
 }

@@ -12,16 +12,23 @@ mod composed;
 mod flex;
 pub(crate) mod kernels;
 mod pooling;
+mod quantizer;
 mod simulated;
+mod survey;
 #[cfg(test)]
 mod tests;
 
 pub use backend::Kernels;
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use exporter::network::{Encoding, Window};
+use exporter::network::Window;
 pub use pooling::{PoolOps, pool3};
+pub use quantizer::Quantizer;
 pub use simulated::{ConvNorm, Dynamic, SimulatedOps, both_signs, conv_norm, requantize};
+pub use survey::{Survey, survey};
+
+/// Limits of a clamp that does nothing.
+pub const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 /// Which statistics a BatchNorm normalizes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +39,7 @@ pub enum Statistics {
     Running,
 }
 
-/// Constants of a BatchNorm and of the clamp behind it.
+/// Constants of a BatchNorm, of the clamp behind it and of the quantizer behind that.
 #[derive(Clone, Copy, Debug)]
 pub struct NormOptions {
     /// Added to the variance; positive.
@@ -41,25 +48,8 @@ pub struct NormOptions {
     pub limits: [f32; 2],
     /// Which statistics to use.
     pub statistics: Statistics,
-}
-
-/// The quantizer of an activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quantizer {
-    /// Step size, positive.
-    pub scale: f32,
-    /// The integer that stands for 0.
-    pub zero_point: f32,
-    /// Smallest and largest integer.
-    pub limits: [f32; 2],
-}
-
-impl From<&Encoding> for Quantizer {
-    /// Reads the one scale and zero point of an activation.
-    fn from(encoding: &Encoding) -> Self {
-        let (scale, zero_point) = encoding.channel(0);
-        Self { scale, zero_point: zero_point as f32, limits: [encoding.qmin() as f32, encoding.qmax() as f32] }
-    }
+    /// Of the clamped result, as [`fake_quantize`].
+    pub quantizer: Option<Quantizer>,
 }
 
 /// Operations with a gradient. Layouts as in [`exporter::network`], with the batch `N` in front.
@@ -73,14 +63,17 @@ pub trait TrainOps: Backend {
         groups: usize,
     ) -> FloatTensor<Self>;
 
-    /// BatchNorm and clamp; also returns the statistics used, `2C`: means, then variances, without gradient.
+    /// Means, biased variances, smallest and largest values of the channels, `4C`, without gradient.
+    fn train_survey(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// BatchNorm by `statistics`, `2C`, clamp and quantizer; see [`normalize`].
     fn train_norm(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        running: FloatTensor<Self>,
+        statistics: FloatTensor<Self>,
         options: NormOptions,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> FloatTensor<Self>;
 
     /// Fake quantization with the straight-through gradient; see [`fake_quantize`].
     fn train_fake_quantize(x: FloatTensor<Self>, quantizer: Quantizer) -> FloatTensor<Self>;
@@ -95,11 +88,17 @@ pub trait TrainOps: Backend {
     /// `clamp(a + b)`.
     fn train_add(a: FloatTensor<Self>, b: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self>;
 
+    /// See [`clamp`].
+    fn train_clamp(x: FloatTensor<Self>, limits: [f32; 2]) -> FloatTensor<Self>;
+
     /// Max pooling over 2 x 2 windows, stride 2, no padding.
     fn train_max_pool2(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Smallest and largest element, as a vector of 2 without gradient; NaN if any element is not finite.
     fn train_range(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`quantiles`], as a vector of 2 without gradient.
+    fn train_quantiles(x: FloatTensor<Self>, cut: f32) -> FloatTensor<Self>;
 }
 
 /// Convolution without bias: `x` is `N C H W`, `weight` is `K C/groups R S`.
@@ -107,8 +106,8 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, window: Window, groups: usize) ->
     Tensor::from_dispatch(Dispatch::train_conv2d(x.into_dispatch(), weight.into_dispatch(), window, groups))
 }
 
-/// BatchNorm and the clamp behind it. `running` is `2C` values: means, then biased variances; they are read with
-/// [`Statistics::Running`] only. Returns the result and the statistics used, in the layout of `running`.
+/// BatchNorm and what [`NormOptions`] puts behind it. `running` is `2C` values: means, then biased variances; they are read
+/// with [`Statistics::Running`] only. Returns the result and the statistics used, in the layout of `running`.
 pub fn batch_norm(
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -116,14 +115,29 @@ pub fn batch_norm(
     running: Tensor<1>,
     options: NormOptions,
 ) -> (Tensor<4>, Tensor<1>) {
-    let (y, statistics) = Dispatch::train_norm(
+    let used = match options.statistics {
+        Statistics::Batch => survey(x.clone()).statistics,
+        Statistics::Running => running,
+    };
+    (normalize(x, gamma, beta, used.clone(), options), used)
+}
+
+/// BatchNorm by the statistics given: those of `x` itself, which the gradient then flows through, or constants, as
+/// `options.statistics` says.
+pub fn normalize(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    statistics: Tensor<1>,
+    options: NormOptions,
+) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::train_norm(
         x.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
-        running.into_dispatch(),
+        statistics.into_dispatch(),
         options,
-    );
-    (Tensor::from_dispatch(y), Tensor::from_dispatch(statistics))
+    ))
 }
 
 /// Eq. 1 of the paper and back again: `(sat(RNE(x / scale) + zero_point) - zero_point) * scale`. The gradient passes
@@ -147,6 +161,14 @@ pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>, limits: [f32; 2]) -> Tens
     Tensor::from_dispatch(Dispatch::train_add(a.into_dispatch(), b.into_dispatch(), limits))
 }
 
+/// `x` within limits, which pass no gradient; both may be infinite.
+pub fn clamp<const D: usize>(x: Tensor<D>, limits: [f32; 2]) -> Tensor<D> {
+    match limits {
+        OPEN => x,
+        _ => Tensor::from_dispatch(Dispatch::train_clamp(x.into_dispatch(), limits)),
+    }
+}
+
 /// Max pooling over 2 x 2 windows, stride 2, no padding; an odd last row or column is not read.
 pub fn max_pool2(x: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::train_max_pool2(x.into_dispatch()))
@@ -154,14 +176,16 @@ pub fn max_pool2(x: Tensor<4>) -> Tensor<4> {
 
 /// Smallest and largest element; NaN if any element is not finite. No gradient.
 pub fn range<const D: usize>(x: Tensor<D>) -> [f32; 2] {
-    let both: Tensor<1> = Tensor::from_dispatch(Dispatch::train_range(x.into_dispatch()));
-    let both = both.into_data().try_to_vec::<f32>().expect("the backend computes in f32");
-    [both[0], both[1]]
+    pair(Tensor::from_dispatch(Dispatch::train_range(x.into_dispatch())))
 }
 
 /// The values that a share of all elements, 0 to 1/2, lies below and above, interpolated linearly between neighbours; NaN if any
 /// element is not finite. No gradient.
 pub fn quantiles<const D: usize>(x: Tensor<D>, cut: f32) -> [f32; 2] {
-    let values = x.into_data().try_to_vec::<f32>().expect("the backend computes in f32");
-    kernels::pointwise::quantiles(&values, cut)
+    pair(Tensor::from_dispatch(Dispatch::train_quantiles(x.into_dispatch(), cut)))
+}
+
+fn pair(both: Tensor<1>) -> [f32; 2] {
+    let both = both.into_data().try_to_vec::<f32>().expect("the backend computes in f32");
+    [both[0], both[1]]
 }

@@ -6,7 +6,7 @@
 //! of nothing but zeros passes as it is; ranges are constants to the gradient. NoiseQuant (Eq. 5) puts uniform noise of one
 //! step in the place of rounding.
 
-use super::{Kernels, NormOptions, Statistics};
+use super::{Kernels, NormOptions, OPEN, Statistics};
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor};
 use burn_autodiff::{
@@ -179,7 +179,8 @@ fn conv_norm_forward<B: Kernels>(
     options: ConvNorm,
 ) -> (FloatTensor<B>, Folded<B>) {
     let y = B::conv2d_forward(x.clone(), weight.clone(), options.window, 1);
-    let statistics = B::statistics(y.clone());
+    let c = y.shape()[1];
+    let statistics = B::float_slice(B::survey(y.clone()), &[(0..2 * c).into()]);
     let [mean, variance] = halves::<B>(statistics.clone());
     let scale = B::float_mul(gamma.clone(), inverse_deviation::<B>(variance, options.epsilon));
     let shift = B::float_sub(beta, B::float_mul(mean, scale.clone()));
@@ -202,11 +203,8 @@ impl<B: Kernels> Backward<B, 4> for Fold {
         let c = s.gamma.shape()[0];
         // The gradient of `y` if it were normalized without being quantized: with the weights' gradient passing
         // everywhere, that of the quantized form by the weights is the same.
-        let norm = NormOptions {
-            epsilon: options.epsilon,
-            limits: [f32::NEG_INFINITY, f32::INFINITY],
-            statistics: Statistics::Batch,
-        };
+        let norm =
+            NormOptions { epsilon: options.epsilon, limits: OPEN, statistics: Statistics::Batch, quantizer: None };
         let zeros = B::float_mul_scalar(s.gamma.clone(), 0.0.into());
         let (plain, parameters) =
             B::norm_gradient(s.y.clone(), s.gamma.clone(), zeros, s.statistics.clone(), dy.clone(), norm);

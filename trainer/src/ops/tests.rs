@@ -3,14 +3,12 @@
 #![allow(clippy::single_range_in_vec_init, reason = "burn takes one range for each dimension")]
 
 use super::{
-    ConvNorm, Dynamic, NormOptions, Quantizer, Statistics, add, batch_norm, both_signs, conv_norm, conv2d,
-    fake_quantize, max_pool2, pool3, range, requantize,
+    ConvNorm, Dynamic, NormOptions, OPEN, Quantizer, Statistics, add, batch_norm, both_signs, clamp, conv_norm, conv2d,
+    fake_quantize, max_pool2, normalize, pool3, range, requantize, survey,
 };
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorData, module};
 use exporter::network::Window;
-
-const OPEN: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -110,7 +108,7 @@ fn batch_norm_and_its_gradients_equal_burns() {
     for shape in [[4, 3, 8, 8], [3, 5, 7, 3], [7, 2, 1, 1], [9, 1, 33, 2]] {
         let (x, gamma, beta) = (leaf(shape, 1), leaf([shape[1]], 2), leaf([shape[1]], 3));
         let running = leaf([2 * shape[1]], 4).detach();
-        let options = NormOptions { epsilon: 1e-5, limits: OPEN, statistics: Statistics::Batch };
+        let options = NormOptions { epsilon: 1e-5, limits: OPEN, statistics: Statistics::Batch, quantizer: None };
         let (ours, statistics) = batch_norm(x.clone(), gamma.clone(), beta.clone(), running, options);
         let burns = module::batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-5);
         let expected = Tensor::cat(vec![burns.mean, burns.variance], 0);
@@ -130,7 +128,7 @@ fn clamp_behind_batch_norm_equals_burns() {
     {
         let (x, gamma, beta) = (leaf([3, 4, 6, 7], 1), leaf([4], 2), leaf([4], 3));
         let running = leaf([8], 4).detach().abs() + 0.1;
-        let options = NormOptions { epsilon: 1e-3, limits, statistics };
+        let options = NormOptions { epsilon: 1e-3, limits, statistics, quantizer: None };
         let (ours, _) = batch_norm(x.clone(), gamma.clone(), beta.clone(), running.clone(), options);
         let plain = match statistics {
             Statistics::Batch => module::batch_norm_train(x.clone(), gamma.clone(), beta.clone(), 1e-3).output,
@@ -147,6 +145,26 @@ fn clamp_behind_batch_norm_equals_burns() {
         assert!(distance(x.grad(&a).unwrap(), x.grad(&b).unwrap()) < 1e-4, "dx with {limits:?}");
         assert!(distance(gamma.grad(&a).unwrap(), gamma.grad(&b).unwrap()) < 1e-4, "dgamma with {limits:?}");
         assert!(distance(beta.grad(&a).unwrap(), beta.grad(&b).unwrap()) < 1e-4, "dbeta with {limits:?}");
+    }
+}
+
+#[test]
+fn a_survey_knows_the_range_of_the_normalized() {
+    for shape in [[4, 3, 8, 8], [3, 5, 7, 3], [7, 2, 1, 1]] {
+        let (x, gamma, beta) = (leaf(shape, 1), leaf([shape[1]], 2), leaf([shape[1]], 3));
+        let found = survey(x.clone());
+        for limits in [OPEN, [0.0, f32::INFINITY], [-0.5, 0.5]] {
+            let options = NormOptions { epsilon: 1e-5, limits, statistics: Statistics::Batch, quantizer: None };
+            let y = normalize(x.clone(), gamma.clone(), beta.clone(), found.statistics.clone(), options);
+            let [g, b, s] = [gamma.clone(), beta.clone(), found.statistics.clone()].map(values);
+            assert_eq!(found.range(&g, &b, &s, &options), range(y), "{shape:?} {limits:?}");
+        }
+    }
+    for bad in [f32::NAN, f32::INFINITY] {
+        let x = Tensor::cat(vec![leaf([2, 3, 4, 4], 1), Tensor::full([1, 3, 4, 4], bad, &device())], 0);
+        let options = NormOptions { epsilon: 1e-5, limits: OPEN, statistics: Statistics::Running, quantizer: None };
+        let range = survey(x).range(&[1.0; 3], &[0.0; 3], &[1.0; 6], &options);
+        assert!(range.iter().all(|v| v.is_nan()), "{bad}");
     }
 }
 
@@ -172,6 +190,19 @@ fn sum_with_clamp_passes_the_gradient_inside_only() {
     let expected: Vec<f32> = sums.iter().map(|&v| f32::from(u8::from(v > 0.0 && v < 0.7))).collect();
     assert_eq!(values(a.grad(&grads).unwrap()), expected);
     assert_eq!(values(b.grad(&grads).unwrap()), expected);
+}
+
+#[test]
+fn clamp_passes_the_gradient_inside_only() {
+    let x = leaf([40_000], 1);
+    for limits in [[0.0, f32::INFINITY], [-0.5, 0.25], [f32::NEG_INFINITY, 0.5]] {
+        let y = clamp(x.clone(), limits);
+        let clamped: Vec<f32> = values(x.clone()).iter().map(|v| v.clamp(limits[0], limits[1])).collect();
+        assert_eq!(values(y.clone()), clamped);
+        let expected: Vec<f32> =
+            values(x.clone()).iter().map(|&v| f32::from(u8::from(v > limits[0] && v < limits[1]))).collect();
+        assert_eq!(values(x.grad(&y.sum().backward()).unwrap()), expected);
+    }
 }
 
 #[test]
@@ -203,8 +234,8 @@ fn range_finds_both_ends_and_what_is_not_finite() {
 
 /// What other backends run, on the CPU backend, against the kernels that it runs itself.
 mod composed {
-    use super::super::{Dynamic, Kernels, NormOptions, Quantizer, Statistics, composed};
-    use burn::backend::Flex;
+    use super::super::{Dynamic, Kernels, NormOptions, OPEN, Quantizer, Statistics, composed};
+    use burn::backend::{Flex, ops::FloatTensorOps};
     use burn_backend::TensorData;
     use burn_flex::FlexTensor;
 
@@ -228,23 +259,34 @@ mod composed {
         let [x, gamma, beta, dy] =
             [(&shape[..], 1), (&[3], 2), (&[3], 3), (&shape, 4)].map(|(s, seed)| tensor(s, seed));
         let running = FlexTensor::from_data(TensorData::new(vec![0.1f32, -0.2, 0.3, 0.5, 0.6, 0.7], [6]));
-        for statistics in [Statistics::Batch, Statistics::Running] {
-            for limits in [super::OPEN, [0.0, f32::INFINITY], [-0.4, 0.6]] {
-                let options = NormOptions { epsilon: 1e-3, limits, statistics };
-                let all = || (x.clone(), gamma.clone(), beta.clone(), running.clone());
-                let (x, g, b, r) = all();
-                let (y, used) = composed::norm_forward::<Flex>(x, g, b, r, options);
-                let (x, g, b, r) = all();
-                let (our_y, our_used) = Flex::norm_forward(x, g, b, r, options);
-                same(our_y, y, "y");
-                same(our_used, used.clone(), "statistics");
-                let (x, g, b, _) = all();
-                let (dx, parameters) = composed::norm_gradient::<Flex>(x, g, b, used.clone(), dy.clone(), options);
-                let (x, g, b, _) = all();
-                let (our_dx, our_parameters) = Flex::norm_gradient(x, g, b, used, dy.clone(), options);
-                same(our_dx, dx, "dx");
-                same(our_parameters, parameters, "parameters");
+        let of_batch = Flex::float_slice(Flex::survey(x.clone()), &[(0..6).into()]);
+        let quantizer = Quantizer { scale: 0.1, zero_point: 3.0, limits: [0.0, 7.0] };
+        for (statistics, used) in [(Statistics::Batch, of_batch), (Statistics::Running, running)] {
+            for limits in [OPEN, [0.0, f32::INFINITY], [-0.4, 0.6]] {
+                for quantizer in [None, Some(quantizer)] {
+                    let options = NormOptions { epsilon: 1e-3, limits, statistics, quantizer };
+                    let all = || (x.clone(), gamma.clone(), beta.clone(), used.clone());
+                    let (x, g, b, s) = all();
+                    let y = composed::norm_forward::<Flex>(x, g, b, s, options);
+                    let (x, g, b, s) = all();
+                    // A step apart where rounding is between two, hence rarely.
+                    same(Flex::norm_forward(x, g, b, s, options), y, "y");
+                    let (x, g, b, s) = all();
+                    let (dx, parameters) = composed::norm_gradient::<Flex>(x, g, b, s, dy.clone(), options);
+                    let (x, g, b, s) = all();
+                    let (our_dx, our_parameters) = Flex::norm_gradient(x, g, b, s, dy.clone(), options);
+                    same(our_dx, dx, "dx");
+                    same(our_parameters, parameters, "parameters");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn surveys_are_the_same() {
+        for shape in [[4, 3, 7, 6], [5, 2, 1, 1], [3, 4, 16, 16]] {
+            let x = tensor(&shape, 7);
+            same(Flex::survey(x.clone()), composed::survey::<Flex>(x), &format!("{shape:?}"));
         }
     }
 
@@ -257,13 +299,15 @@ mod composed {
         same(ours, theirs, "fake quantization");
         let ours = Flex::fake_quantize_gradient(x.clone(), dy.clone(), q);
         same(ours, composed::fake_quantize_gradient::<Flex>(x.clone(), dy.clone(), q), "its gradient");
-        for limits in [[0.0, 0.5], [0.0, f32::INFINITY], super::OPEN] {
+        for limits in [[0.0, 0.5], [0.0, f32::INFINITY], OPEN] {
             let y = Flex::add_forward(x.clone(), b.clone(), limits);
             same(y.clone(), composed::add_forward::<Flex>(x.clone(), b.clone(), limits), "sum");
+            same(Flex::clamp_forward(x.clone(), limits), composed::clamp::<Flex>(x.clone(), limits), "clamp");
             let ours = Flex::clamp_gradient(y.clone(), dy.clone(), limits);
             same(ours, composed::clamp_gradient::<Flex>(y, dy.clone(), limits), "its gradient");
         }
-        same(Flex::range(x.clone()), composed::range::<Flex>(x), "range");
+        same(Flex::range(x.clone()), composed::range::<Flex>(x.clone()), "range");
+        same(Flex::quantiles(x.clone(), 0.03), composed::quantiles::<Flex>(x, 0.03), "quantiles");
     }
 
     #[test]

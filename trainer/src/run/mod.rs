@@ -170,23 +170,7 @@ impl Model {
                     values[id] = None;
                 }
             }
-            let mut y = self.group(&group, inputs, pass, tape)?;
-            let op = &self.network.nodes[group.head].op;
-            if let Some(simulation) = pass.simulation
-                && !op.keeps_encoding()
-            {
-                if let Some(momentum) = pass.observe {
-                    let found = match simulation.cut {
-                        0.0 => ops::range(y.clone()),
-                        cut => ops::quantiles(y.clone(), cut),
-                    };
-                    self.ranges.observe(group.output, found, momentum.ranges, &self.network)?;
-                }
-                if pass.activations {
-                    let encoding = self.ranges.encoding(group.output, op, &simulation, &self.network)?;
-                    y = ops::fake_quantize(y, Quantizer::from(&encoding));
-                }
-            }
+            let y = self.group(&group, inputs, pass, tape)?;
             values[group.output] = Some(y);
         }
         let logits = values[self.network.output].take().expect("the last node writes the output");
@@ -200,7 +184,26 @@ impl Model {
         if tape { value } else { value.inner() }
     }
 
-    /// What a fused group computes, before quantization.
+    /// What rounds the values that a group writes, if the pass says so; takes in the range of this batch.
+    fn quantizer(
+        &mut self,
+        group: &Fused,
+        pass: &Pass,
+        found: impl FnOnce(&Simulation) -> [f32; 2],
+    ) -> Result<Option<Quantizer>, QuantError> {
+        let op = &self.network.nodes[group.head].op;
+        let Some(simulation) = pass.simulation.filter(|_| !op.keeps_encoding()) else { return Ok(None) };
+        if let Some(momentum) = pass.observe {
+            self.ranges.observe(group.output, found(&simulation), momentum.ranges, &self.network)?;
+        }
+        if !pass.activations {
+            return Ok(None);
+        }
+        let encoding = self.ranges.encoding(group.output, op, &simulation, &self.network)?;
+        Ok(Some(Quantizer::from(&encoding)))
+    }
+
+    /// What a fused group writes.
     fn group(
         &mut self,
         group: &Fused,
@@ -208,9 +211,33 @@ impl Model {
         pass: &Pass,
         tape: bool,
     ) -> Result<Tensor<4>, QuantError> {
+        let (x, limits) = self.head(group, inputs, pass, tape)?;
+        let norm = match self.network.nodes[group.head].op {
+            Op::BatchNorm(_) => Some(group.head),
+            _ => group.batch_norm,
+        };
+        if let Some(norm) = norm {
+            return self.norm(norm, group, x, limits, pass, tape);
+        }
+        let y = ops::clamp(x, limits);
+        let quantizer = self.quantizer(group, pass, |simulation| range(y.clone(), simulation))?;
+        Ok(match quantizer {
+            Some(quantizer) => ops::fake_quantize(y, quantizer),
+            None => y,
+        })
+    }
+
+    /// What the head of a group computes, and the clamp that is still to come.
+    fn head(
+        &mut self,
+        group: &Fused,
+        inputs: Vec<Tensor<4>>,
+        pass: &Pass,
+        tape: bool,
+    ) -> Result<(Tensor<4>, [f32; 2]), QuantError> {
         let limits = match group.clamp.map(|id| &self.network.nodes[id].op) {
             Some(&Op::Clamp { min, max }) => [min, max],
-            _ => [f32::NEG_INFINITY, f32::INFINITY],
+            _ => ops::OPEN,
         };
         let node = &self.network.nodes[group.head];
         let mut inputs = inputs.into_iter();
@@ -234,10 +261,8 @@ impl Model {
                 }
                 x = y.reshape([n, k, 1, 1]);
             }
-            Op::BatchNorm(_) => {
-                return Ok(clamp(self.norm(group.head, x, [f32::NEG_INFINITY, f32::INFINITY], pass, tape), limits));
-            }
-            Op::Clamp { min, max } => return Ok(clamp(x, [*min, *max])),
+            Op::BatchNorm(_) => {}
+            Op::Clamp { min, max } => return Ok((x, [*min, *max])),
             Op::MaxPool(pool) if pool.window == Window::square(2, 2, 0) => x = ops::max_pool2(x),
             Op::MaxPool(pool) => {
                 x = match cell_stride(&pool.window) {
@@ -255,7 +280,7 @@ impl Model {
                 let [n, c, h, w] = x.dims();
                 x = x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c, 1, 1]);
             }
-            Op::Add => return Ok(ops::add(x, inputs.next().expect("Add reads two"), limits)),
+            Op::Add => return Ok((ops::add(x, inputs.next().expect("Add reads two"), limits), ops::OPEN)),
             Op::Mul => x = x * inputs.next().expect("Mul reads two"),
             Op::Function(function) => x = apply(*function, x),
             Op::Pad { padding: [top, left, bottom, right] } => {
@@ -268,10 +293,7 @@ impl Model {
                 x = x.reshape([n, c * h * w, 1, 1]);
             }
         }
-        match group.batch_norm {
-            Some(norm) => Ok(self.norm(norm, x, limits, pass, tape)),
-            None => Ok(clamp(x, limits)),
-        }
+        Ok((x, limits))
     }
 
     /// The weights of a layer, quantized if the pass says so.
@@ -360,19 +382,53 @@ impl Model {
         gamma.iter().zip(variance).map(factor).collect()
     }
 
-    /// BatchNorm and clamp; takes the statistics of the batch in.
-    fn norm(&mut self, norm: NodeId, x: Tensor<4>, limits: [f32; 2], pass: &Pass, tape: bool) -> Tensor<4> {
+    /// BatchNorm, clamp and quantizer; takes statistics and range of the batch in.
+    fn norm(
+        &mut self,
+        norm: NodeId,
+        group: &Fused,
+        x: Tensor<4>,
+        limits: [f32; 2],
+        pass: &Pass,
+        tape: bool,
+    ) -> Result<Tensor<4>, QuantError> {
         let Op::BatchNorm(op) = &self.network.nodes[norm].op else { unreachable!("the group says so") };
-        let options = NormOptions { epsilon: f64::from(op.epsilon), limits, statistics: pass.statistics };
+        let mut options =
+            NormOptions { epsilon: f64::from(op.epsilon), limits, statistics: pass.statistics, quantizer: None };
         let (gamma, beta) = (self.parameter(norm, 0, tape), self.parameter(norm, 1, tape));
         let running = self.running[norm].clone().expect("every BatchNorm has statistics");
-        let given = if tape { running.clone().autodiff() } else { running.clone() };
-        let (y, found) = ops::batch_norm(x, gamma, beta, given, options);
-        if let (Some(momentum), Statistics::Batch) = (pass.observe, pass.statistics) {
-            let found = if tape { found.inner() } else { found };
+        let of_batch = pass.statistics == Statistics::Batch;
+        let survey = (of_batch || pass.observe.is_some()).then(|| ops::survey(x.clone()));
+        let statistics = match &survey {
+            Some(survey) if of_batch => survey.statistics.clone(),
+            _ if tape => running.clone().autodiff(),
+            _ => running.clone(),
+        };
+        options.quantizer = self.quantizer(group, pass, |simulation| match &survey {
+            Some(survey) if simulation.cut == 0.0 => {
+                let [gamma, beta, statistics] = [&gamma, &beta, &statistics].map(parameters::to_vec);
+                survey.range(&gamma, &beta, &statistics, &options)
+            }
+            _ => {
+                let [gamma, beta, statistics] =
+                    [&gamma, &beta, &statistics].map(|t| if tape { t.clone().inner() } else { t.clone() });
+                let x = if tape { x.clone().inner() } else { x.clone() };
+                range(ops::normalize(x, gamma, beta, statistics, options), simulation)
+            }
+        })?;
+        if let (Some(momentum), true) = (pass.observe, of_batch) {
+            let found = if tape { statistics.clone().inner() } else { statistics.clone() };
             self.running[norm] = Some(running.clone() + (found - running) * momentum.statistics);
         }
-        y
+        Ok(ops::normalize(x, gamma, beta, statistics, options))
+    }
+}
+
+/// Range of what a batch writes.
+fn range(y: Tensor<4>, simulation: &Simulation) -> [f32; 2] {
+    match simulation.cut {
+        0.0 => ops::range(y),
+        cut => ops::quantiles(y, cut),
     }
 }
 
@@ -393,12 +449,6 @@ fn average_pool(window: &Window) -> AvgPoolOptions<2> {
     let [top, left, bottom, right] = window.padding;
     let options = AvgPoolOptions::new(window.kernel).with_stride(window.stride).with_count_include_pad(false);
     AvgPoolOptions { padding: [(top, bottom), (left, right)], ..options }
-}
-
-/// Clamp that leaves infinite limits away.
-fn clamp(x: Tensor<4>, [min, max]: [f32; 2]) -> Tensor<4> {
-    let x = if min.is_finite() { x.clamp_min(min) } else { x };
-    if max.is_finite() { x.clamp_max(max) } else { x }
 }
 
 /// An activation function, as [`Function::apply`].

@@ -6,6 +6,7 @@
 //! reads neighbours whatever the stride. Sums over images run in order, so threads do not matter.
 
 use super::conv::Geometry;
+use super::lines::copy;
 use super::simd::simd;
 use exporter::network::Window;
 use rayon::prelude::*;
@@ -67,7 +68,7 @@ impl Layout {
             let ([h, w], [top, left, ..]) = (g.input, g.window.padding);
             let width = w.min(self.columns.saturating_sub(left));
             for y in 0..h.min(self.rows.saturating_sub(top)) {
-                plane[y * w..][..width].copy_from_slice(&phased[(y + top) * self.row + left..][..width]);
+                copy(&mut plane[y * w..][..width], &phased[(y + top) * self.row + left..][..width]);
             }
         } else {
             self.each_pixel(g, |from, to| plane[to] = phased[from]);
@@ -80,7 +81,7 @@ impl Layout {
             let ([h, w], [top, left, ..]) = (g.input, g.window.padding);
             let width = w.min(self.columns.saturating_sub(left));
             for y in 0..h.min(self.rows.saturating_sub(top)) {
-                phased[(y + top) * self.row + left..][..width].copy_from_slice(&plane[y * w..][..width]);
+                copy(&mut phased[(y + top) * self.row + left..][..width], &plane[y * w..][..width]);
             }
         } else {
             self.each_pixel(g, |to, from| phased[to] = plane[from]);
@@ -207,7 +208,7 @@ pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
             layout.fill(g, x, phased);
             let dy = &dy[(image * g.k + k) * pixels(g.output)..][..pixels(g.output)];
             for (padded, row) in padded.chunks_exact_mut(wide).zip(dy.chunks_exact(g.output[1])) {
-                padded[..row.len()].copy_from_slice(row);
+                copy(&mut padded[..row.len()], row);
             }
             weight_plane(phased, &layout, padded, g, &mut totals);
         }

@@ -4,10 +4,13 @@
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod gemm;
+mod lines;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod pool;
 pub(crate) mod pool3;
+pub(crate) mod quantile;
+mod shifted;
 mod simd;
 
 /// Adds up equally long vectors in order.

@@ -1,8 +1,11 @@
-//! Batch normalization with the clamp behind it, and its gradients, one channel at a time: a channel of a batch fits
-//! into the cache, so that statistics and result cost one walk through memory. Enters: `N C H W`. Leaves: the same, and
-//! per-channel results. Channels are independent, and sums run in one fixed order.
+//! Batch normalization with the clamp and the quantizer behind it, and its gradients, one channel at a time. Enters: `N C H W`.
+//! Leaves: the same, and per-channel results. Channels are independent, and sums run in one fixed order.
+//!
+//! [`survey`] finds what a channel holds in one walk through memory; from its extremes the caller knows the range of the result
+//! before there is one. Of what lies between convolution and quantized result nothing is stored.
 
 use super::simd::{LANES, fold, simd};
+use crate::ops::Quantizer;
 use rayon::prelude::*;
 
 /// Extents and limits.
@@ -16,26 +19,54 @@ pub(crate) struct Norm {
     pub epsilon: f64,
     /// The clamp: values at or beyond a limit pass no gradient.
     pub limits: [f32; 2],
+    /// The quantizer behind the clamp: values beyond its integers pass no gradient.
+    pub quantizer: Option<Quantizer>,
+}
+
+impl Norm {
+    /// Smallest and largest normalized value that passes a gradient.
+    fn passing(&self) -> [f32; 2] {
+        let [low, high] = [self.limits[0].next_up(), self.limits[1].next_down()];
+        match self.quantizer.map(|quantizer| quantizer.inside()) {
+            Some(inside) => [low.max(inside[0]), high.min(inside[1])],
+            None => [low, high],
+        }
+    }
 }
 
 simd! {
-    /// Sum of `x - shift` and of its square.
-    fn moments<'a>(x: &'a [f32], shift: f32) -> [f64; 2] {
-        let (mut sum, mut square) = ([0f32; LANES], [0f32; LANES]);
+    /// Sum of a plane and of the squares about its mean, which is returned too; widens the extremes to its own.
+    fn survey_plane<'a>(x: &'a [f32], low: &'a mut [f32; LANES], high: &'a mut [f32; LANES]) -> (f64, f32, f64) {
+        let mut sum = [0f32; LANES];
+        let mut see = |i: usize, v: f32| {
+            sum[i] += v;
+            low[i] = if v < low[i] { v } else { low[i] };
+            high[i] = if v > high[i] { v } else { high[i] };
+        };
         let mut chunks = x.chunks_exact(LANES);
         for chunk in &mut chunks {
             for i in 0..LANES {
-                let d = chunk[i] - shift;
-                sum[i] += d;
+                see(i, chunk[i]);
+            }
+        }
+        for (i, v) in chunks.remainder().iter().enumerate() {
+            see(i, *v);
+        }
+        let sum = fold(&sum);
+        let mean = (sum / x.len() as f64) as f32;
+        let mut square = [0f32; LANES];
+        let mut chunks = x.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for i in 0..LANES {
+                let d = chunk[i] - mean;
                 square[i] = d.mul_add(d, square[i]);
             }
         }
         for (i, v) in chunks.remainder().iter().enumerate() {
-            let d = v - shift;
-            sum[i] += d;
+            let d = v - mean;
             square[i] = d.mul_add(d, square[i]);
         }
-        [fold(&sum), fold(&square)]
+        (sum, mean, fold(&square))
     }
 }
 
@@ -50,12 +81,23 @@ simd! {
 }
 
 simd! {
-    /// Sums of `dy` and of `dy * (x - mean)` over what the clamp lets through.
-    fn gradient_sums<'a>(x: &'a [f32], dy: &'a [f32], scale: f32, shift: f32, mean: f32, limits: [f32; 2]) -> [f64; 2] {
+    fn affine_quantized<'a>(x: &'a [f32], y: &'a mut [f32], scale: f32, shift: f32, limits: [f32; 2], q: Quantizer) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let v = x.mul_add(scale, shift);
+            let v = if v < limits[0] { limits[0] } else { v };
+            let v = if v > limits[1] { limits[1] } else { v };
+            *y = q.fake(v);
+        }
+    }
+}
+
+simd! {
+    /// Sums of `dy` and of `dy * (x - mean)` over what passes.
+    fn gradient_sums<'a>(x: &'a [f32], dy: &'a [f32], scale: f32, shift: f32, mean: f32, pass: [f32; 2]) -> [f64; 2] {
         let (mut sum, mut product) = ([0f32; LANES], [0f32; LANES]);
         let mut add = |i: usize, x: f32, dy: f32| {
             let v = x.mul_add(scale, shift);
-            let d = if (v > limits[0]) & (v < limits[1]) { dy } else { 0.0 };
+            let d = if (v >= pass[0]) & (v <= pass[1]) { dy } else { 0.0 };
             sum[i] += d;
             product[i] = d.mul_add(x - mean, product[i]);
         };
@@ -73,28 +115,27 @@ simd! {
 }
 
 simd! {
-    /// `dx = scale * (masked dy - a - (x - mean) * b)`.
+    /// `scale * (passed dy - a - (x - mean) * b)` in the place of `dy`.
     fn gradient<'a>(
         x: &'a [f32],
-        dy: &'a [f32],
-        dx: &'a mut [f32],
+        dy: &'a mut [f32],
         scale: f32,
         shift: f32,
         mean: f32,
-        limits: [f32; 2],
+        pass: [f32; 2],
         a: f32,
         b: f32,
     ) {
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
+        for (dy, x) in dy.iter_mut().zip(x) {
             let v = x.mul_add(scale, shift);
-            let d = if (v > limits[0]) & (v < limits[1]) { *dy } else { 0.0 };
-            *dx = scale * (d - a - (x - mean) * b);
+            let d = if (v >= pass[0]) & (v <= pass[1]) { *dy } else { 0.0 };
+            *dy = scale * (d - a - (x - mean) * b);
         }
     }
 }
 
 /// Scale and shift of a channel, as every kernel here computes them.
-fn scale_and_shift(gamma: f32, beta: f32, mean: f32, variance: f32, epsilon: f64) -> (f32, f32) {
+pub(crate) fn scale_and_shift(gamma: f32, beta: f32, mean: f32, variance: f32, epsilon: f64) -> (f32, f32) {
     let scale = (f64::from(gamma) / (f64::from(variance) + epsilon).sqrt()) as f32;
     (scale, beta - mean * scale)
 }
@@ -109,23 +150,27 @@ fn planes<'a>(y: &'a mut [f32], norm: &Norm) -> Vec<Vec<&'a mut [f32]>> {
     channels
 }
 
-/// Mean and biased variance of one channel of `images` planes with `count` values.
-fn of_channel<'a>(images: usize, count: usize, plane: impl Fn(usize) -> &'a [f32]) -> (f32, f32) {
-    let count = count as f64;
-    let total: f64 = (0..images).map(|i| moments(plane(i), 0.0)[0]).sum();
-    let mean = (total / count) as f32;
-    // About the mean, so that nothing cancels; what the rounding of the mean leaves is taken off.
-    let about = (0..images).map(|i| moments(plane(i), mean)).fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
-    let rest = about[0] / count;
-    (mean, (about[1] / count - rest * rest).max(0.0) as f32)
+/// Mean, biased variance, smallest and largest of one channel of `images` planes.
+fn of_channel<'a>(images: usize, plane: impl Fn(usize) -> &'a [f32]) -> [f32; 4] {
+    let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let of_planes: Vec<(f64, f32, f64)> = (0..images).map(|i| survey_plane(plane(i), &mut low, &mut high)).collect();
+    let pixels = plane(0).len() as f64;
+    let count = images as f64 * pixels;
+    let mean = of_planes.iter().map(|p| p.0).sum::<f64>() / count;
+    // About the mean of each plane, then those about the mean of all, so that nothing cancels.
+    let square: f64 = of_planes.iter().map(|p| p.2 + pixels * (f64::from(p.1) - mean).powi(2)).sum();
+    let low = low.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    [mean as f32, (square / count) as f32, low, high]
 }
 
-/// `[mean.., variance..]` of `c` channels.
-pub(crate) fn statistics(x: &[f32], c: usize, pixels: usize) -> Vec<f32> {
+/// `[mean.., variance.., smallest.., largest..]` of `c` channels; the variance is the biased one. Of a channel that is not
+/// finite, mean or variance is not.
+pub(crate) fn survey(x: &[f32], c: usize, pixels: usize) -> Vec<f32> {
     let images = x.len() / (c * pixels);
-    let of = |channel: usize| of_channel(images, images * pixels, |i| &x[(i * c + channel) * pixels..][..pixels]);
-    let found: Vec<(f32, f32)> = (0..c).into_par_iter().map(of).collect();
-    found.iter().map(|s| s.0).chain(found.iter().map(|s| s.1)).collect()
+    let of = |channel: usize| of_channel(images, |i| &x[(i * c + channel) * pixels..][..pixels]);
+    let found: Vec<[f32; 4]> = (0..c).into_par_iter().map(of).collect();
+    (0..4).flat_map(|i| found.iter().map(move |f| f[i])).collect()
 }
 
 /// Adds a value to each channel.
@@ -136,58 +181,46 @@ pub(crate) fn shift(y: &mut [f32], values: &[f32], pixels: usize) {
     });
 }
 
-/// `y` and the statistics `[mean.., variance..]` used: those of the batch (biased variance), or `given` ones.
-pub(crate) fn forward(
-    x: &[f32],
-    gamma: &[f32],
-    beta: &[f32],
-    given: Option<&[f32]>,
-    norm: &Norm,
-) -> (Vec<f32>, Vec<f32>) {
+/// `y`, with `statistics` `[mean.., variance..]`.
+pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], statistics: &[f32], norm: &Norm) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
-    let per_image = norm.c * norm.pixels;
-    let used: Vec<(f32, f32)> = planes(&mut y, norm)
-        .into_par_iter()
-        .enumerate()
-        .map(|(c, planes)| {
-            let plane = |image: usize| &x[image * per_image + c * norm.pixels..][..norm.pixels];
-            let images = planes.len();
-            let (mean, variance) = match given {
-                Some(given) => (given[c], given[norm.c + c]),
-                None => of_channel(images, images * norm.pixels, plane),
-            };
-            let (scale, shift) = scale_and_shift(gamma[c], beta[c], mean, variance, norm.epsilon);
-            for (image, y) in planes.into_iter().enumerate() {
-                affine(plane(image), y, scale, shift, norm.limits);
-            }
-            (mean, variance)
-        })
+    let channels: Vec<(f32, f32)> = (0..norm.c)
+        .map(|c| scale_and_shift(gamma[c], beta[c], statistics[c], statistics[norm.c + c], norm.epsilon))
         .collect();
-    let statistics = used.iter().map(|s| s.0).chain(used.iter().map(|s| s.1)).collect();
-    (y, statistics)
+    let planes = y.par_chunks_exact_mut(norm.pixels).zip(x.par_chunks_exact(norm.pixels));
+    planes.enumerate().with_min_len(16).for_each(|(i, (y, x))| {
+        let (scale, shift) = channels[i % norm.c];
+        match norm.quantizer {
+            Some(quantizer) => affine_quantized(x, y, scale, shift, norm.limits, quantizer),
+            None => affine(x, y, scale, shift, norm.limits),
+        }
+    });
+    y
 }
 
-/// `dx`, and `[dgamma.., dbeta..]`. `of_batch` says whether the statistics came from `x` itself.
+/// Puts `dx` in the place of `dy`; `[dgamma.., dbeta..]`. `of_batch` says whether the statistics came from `x` itself.
 pub(crate) fn backward(
     x: &[f32],
     gamma: &[f32],
     beta: &[f32],
     statistics: &[f32],
-    dy: &[f32],
+    dy: &mut [f32],
     of_batch: bool,
     norm: &Norm,
-) -> (Vec<f32>, Vec<f32>) {
-    let mut dx = vec![0.0; x.len()];
+) -> Vec<f32> {
     let per_image = norm.c * norm.pixels;
-    let sums: Vec<(f32, f32)> = planes(&mut dx, norm)
+    let pass = norm.passing();
+    let sums: Vec<(f32, f32)> = planes(dy, norm)
         .into_par_iter()
         .enumerate()
         .map(|(c, planes)| {
             let at = |image: usize| image * per_image + c * norm.pixels..image * per_image + (c + 1) * norm.pixels;
             let (mean, variance) = (statistics[c], statistics[norm.c + c]);
             let (scale, shift) = scale_and_shift(gamma[c], beta[c], mean, variance, norm.epsilon);
-            let sums = (0..planes.len())
-                .map(|i| gradient_sums(&x[at(i)], &dy[at(i)], scale, shift, mean, norm.limits))
+            let sums = planes
+                .iter()
+                .enumerate()
+                .map(|(i, dy)| gradient_sums(&x[at(i)], dy, scale, shift, mean, pass))
                 .fold([0.0; 2], |s, v| [s[0] + v[0], s[1] + v[1]]);
             let inverse = 1.0 / (f64::from(variance) + norm.epsilon).sqrt();
             let count = (planes.len() * norm.pixels) as f64;
@@ -196,12 +229,11 @@ pub(crate) fn backward(
             } else {
                 (0.0, 0.0)
             };
-            for (image, dx) in planes.into_iter().enumerate() {
-                gradient(&x[at(image)], &dy[at(image)], dx, scale, shift, mean, norm.limits, a, b);
+            for (image, dy) in planes.into_iter().enumerate() {
+                gradient(&x[at(image)], dy, scale, shift, mean, pass, a, b);
             }
             ((sums[1] * inverse) as f32, sums[0] as f32)
         })
         .collect();
-    let parameters = sums.iter().map(|s| s.0).chain(sums.iter().map(|s| s.1)).collect();
-    (dx, parameters)
+    sums.iter().map(|s| s.0).chain(sums.iter().map(|s| s.1)).collect()
 }

@@ -3,7 +3,6 @@
 
 use super::simd::{LANES, simd};
 use crate::ops::Quantizer;
-use crate::ops::simulated::place;
 use rayon::prelude::*;
 
 simd! {
@@ -17,9 +16,9 @@ simd! {
 }
 
 simd! {
-    fn pass_chunk<'a>(x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], range: [f32; 2]) {
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx = if (*x >= range[0]) & (*x <= range[1]) { *dy } else { 0.0 };
+    fn pass_chunk<'a>(x: &'a [f32], dy: &'a mut [f32], range: [f32; 2]) {
+        for (dy, x) in dy.iter_mut().zip(x) {
+            *dy = if (*x >= range[0]) & (*x <= range[1]) { *dy } else { 0.0 };
         }
     }
 }
@@ -30,19 +29,7 @@ const CHUNK: usize = 16 * 1024;
 simd! {
     fn fake_chunk<'a>(x: &'a [f32], y: &'a mut [f32], q: Quantizer) {
         for (y, x) in y.iter_mut().zip(x) {
-            let v = (x / q.scale).round_ties_even() + q.zero_point;
-            let v = if v < q.limits[0] { q.limits[0] } else { v };
-            let v = if v > q.limits[1] { q.limits[1] } else { v };
-            *y = (v - q.zero_point) * q.scale;
-        }
-    }
-}
-
-simd! {
-    fn fake_gradient_chunk<'a>(x: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], q: Quantizer) {
-        for ((dx, x), dy) in dx.iter_mut().zip(x).zip(dy) {
-            let v = (x / q.scale).round_ties_even() + q.zero_point;
-            *dx = if (v >= q.limits[0]) & (v <= q.limits[1]) { *dy } else { 0.0 };
+            *y = q.fake(*x);
         }
     }
 }
@@ -58,9 +45,10 @@ simd! {
 }
 
 simd! {
-    fn clamp_gradient_chunk<'a>(y: &'a [f32], dy: &'a [f32], dx: &'a mut [f32], limits: [f32; 2]) {
-        for ((dx, y), dy) in dx.iter_mut().zip(y).zip(dy) {
-            *dx = if (*y > limits[0]) & (*y < limits[1]) { *dy } else { 0.0 };
+    fn clamp_chunk<'a>(x: &'a [f32], y: &'a mut [f32], limits: [f32; 2]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            let v = if *x < limits[0] { limits[0] } else { *x };
+            *y = if v > limits[1] { limits[1] } else { v };
         }
     }
 }
@@ -96,16 +84,6 @@ pub(crate) fn fake_quantize(x: &[f32], q: Quantizer) -> Vec<f32> {
     y
 }
 
-/// Passes the gradient where the integer was not clamped.
-pub(crate) fn fake_quantize_gradient(x: &[f32], dy: &[f32], q: Quantizer) -> Vec<f32> {
-    let mut dx = vec![0.0; x.len()];
-    dx.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .zip(dy.par_chunks(CHUNK))
-        .for_each(|((dx, x), dy)| fake_gradient_chunk(x, dy, dx, q));
-    dx
-}
-
 /// `clamp(a + b)`.
 pub(crate) fn add(a: &[f32], b: &[f32], limits: [f32; 2]) -> Vec<f32> {
     let mut y = vec![0.0; a.len()];
@@ -116,14 +94,11 @@ pub(crate) fn add(a: &[f32], b: &[f32], limits: [f32; 2]) -> Vec<f32> {
     y
 }
 
-/// Passes the gradient where the clamped value lies strictly inside the limits.
-pub(crate) fn clamp_gradient(y: &[f32], dy: &[f32], limits: [f32; 2]) -> Vec<f32> {
-    let mut dx = vec![0.0; y.len()];
-    dx.par_chunks_mut(CHUNK)
-        .zip(y.par_chunks(CHUNK))
-        .zip(dy.par_chunks(CHUNK))
-        .for_each(|((dx, y), dy)| clamp_gradient_chunk(y, dy, dx, limits));
-    dx
+/// `x` within limits.
+pub(crate) fn clamp(x: &[f32], limits: [f32; 2]) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| clamp_chunk(x, y, limits));
+    y
 }
 
 /// Smallest and largest element; NaN if any element is not finite.
@@ -147,26 +122,7 @@ pub(crate) fn noisy(x: &[f32], noise: &[f32], range: [f32; 2], step: f32) -> Vec
     y
 }
 
-/// Passes the gradient where `x` is in the range, its ends included.
-pub(crate) fn pass_within(x: &[f32], dy: &[f32], range: [f32; 2]) -> Vec<f32> {
-    let mut dx = vec![0.0; x.len()];
-    dx.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .zip(dy.par_chunks(CHUNK))
-        .for_each(|((dx, x), dy)| pass_chunk(x, dy, dx, range));
-    dx
-}
-
-/// The values that a share of all lies below and above; NaN if any is not finite.
-pub(crate) fn quantiles(values: &[f32], cut: f32) -> [f32; 2] {
-    if !values.iter().all(|v| v.is_finite()) {
-        return [f32::NAN; 2];
-    }
-    let mut values = values.to_vec();
-    [cut, 1.0 - cut].map(|share| {
-        let (at, part) = place(values.len(), share);
-        let (_, &mut low, above) = values.select_nth_unstable_by(at, f32::total_cmp);
-        let high = above.iter().copied().min_by(f32::total_cmp).unwrap_or(low);
-        low + (high - low) * part
-    })
+/// Passes the gradient where `x` is in the range, its ends included, and puts 0 in its place elsewhere.
+pub(crate) fn pass_within(x: &[f32], dy: &mut [f32], range: [f32; 2]) {
+    dy.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(dy, x)| pass_chunk(x, dy, range));
 }

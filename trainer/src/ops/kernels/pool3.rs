@@ -5,6 +5,7 @@
 //! neighbouring windows lies side by side. Results are made block by block in registers, and gradients are gathered, not
 //! scattered: nothing is written before it is whole.
 
+use super::lines::copy;
 use super::simd::simd;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -45,11 +46,6 @@ impl Pool3 {
         self.stride * self.phase()
     }
 
-    /// Where in its row of the framed plane a pixel lies.
-    fn column(&self, x: usize) -> usize {
-        (x + 1) % self.stride * self.phase() + (x + 1) / self.stride
-    }
-
     /// Where in its row of the framed plane the tap of the first window lies.
     fn tap(&self, t: usize) -> usize {
         t % self.stride * self.phase() + t / self.stride
@@ -73,18 +69,43 @@ impl Pool3 {
         });
         rows.iter().flat_map(|r| columns.iter().map(move |c| 1.0 / (r * c) as f32)).collect()
     }
+}
 
+simd! {
     /// Puts a plane into its frame, whose padding stays as it is.
-    fn fill(&self, plane: &[f32], frame: &mut [f32]) {
-        let [_, w] = self.input;
-        for (row, framed) in plane.chunks_exact(w).zip(frame.chunks_exact_mut(self.row()).skip(1)) {
-            if self.stride == 1 {
-                framed[1..=w].copy_from_slice(row);
-            } else {
-                for (x, v) in row.iter().enumerate() {
-                    framed[self.column(x)] = *v;
-                }
+    fn fill<'a>(g: Pool3, plane: &'a [f32], frame: &'a mut [f32]) {
+        let [_, w] = g.input;
+        for (row, framed) in plane.chunks_exact(w).zip(frame.chunks_exact_mut(g.row()).skip(1)) {
+            if g.stride == 1 {
+                copy(&mut framed[1..=w], row);
+                continue;
             }
+            // Pixels 0, 2, ... are of phase 1; 1, 3, ... of phase 0, behind the padding.
+            let (odd, even) = framed.split_at_mut(g.phase());
+            for ((even, odd), pair) in even.iter_mut().zip(&mut odd[1..]).zip(row.chunks_exact(2)) {
+                (*even, *odd) = (pair[0], pair[1]);
+            }
+            if w % 2 == 1 {
+                even[w / 2] = row[w - 1];
+            }
+        }
+    }
+}
+
+simd! {
+    /// Reads a row back from its phases.
+    fn unfill<'a>(g: Pool3, framed: &'a [f32], row: &'a mut [f32]) {
+        let w = row.len();
+        if g.stride == 1 {
+            copy(row, &framed[1..=w]);
+            return;
+        }
+        let (odd, even) = framed.split_at(g.phase());
+        for ((even, odd), pair) in even.iter().zip(&odd[1..]).zip(row.chunks_exact_mut(2)) {
+            (pair[0], pair[1]) = (*even, *odd);
+        }
+        if w % 2 == 1 {
+            row[w - 1] = even[w / 2];
         }
     }
 }
@@ -180,7 +201,7 @@ pub(crate) fn forward(x: &[f32], g: Pool3) -> Vec<f32> {
     y.par_chunks_mut(oh * ow).zip(x.par_chunks(h * w)).with_min_len(TASK).for_each_init(
         || g.frame(),
         |frame, (y, x)| {
-            g.fill(x, frame);
+            fill(g, x, frame);
             if g.average {
                 averages(frame, g, &shares, y);
             } else {
@@ -207,20 +228,16 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
                     let shares = &shares[oy * ow..];
                     given.iter_mut().zip(dy).zip(shares).for_each(|((g, d), share)| *g = d * share);
                 } else {
-                    given.copy_from_slice(dy);
+                    copy(given, dy);
                 }
             }
             if !g.average {
-                g.fill(x, frame);
+                fill(g, x, frame);
                 first_largest(frame, g, taps);
             }
             for (y, dx) in dx.chunks_exact_mut(w).enumerate() {
                 gather(given, taps, g, y, row);
-                if g.stride == 1 {
-                    dx.copy_from_slice(&row[1..=w]);
-                } else {
-                    dx.iter_mut().enumerate().for_each(|(x, dx)| *dx = row[g.column(x)]);
-                }
+                unfill(g, row, dx);
             }
         },
     );

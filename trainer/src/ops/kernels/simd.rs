@@ -28,8 +28,16 @@ pub(crate) use simd;
 /// summation whatever the width.
 pub(crate) const LANES: usize = 32;
 
-/// Adds up lanes in a fixed order.
+/// Adds up lanes in a fixed order, a tree, so that no addition waits for all before it.
 #[inline(always)]
 pub(crate) fn fold(lanes: &[f32; LANES]) -> f64 {
-    lanes.iter().map(|&v| f64::from(v)).sum()
+    const PART: usize = LANES / 4;
+    let mut sums = [0f64; PART];
+    for i in 0..PART {
+        let (a, b) = (f64::from(lanes[i]), f64::from(lanes[PART + i]));
+        let (c, d) = (f64::from(lanes[2 * PART + i]), f64::from(lanes[3 * PART + i]));
+        sums[i] = (a + b) + (c + d);
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
