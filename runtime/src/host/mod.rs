@@ -24,6 +24,7 @@ pub use room::make_room;
 use crate::{
     exec::{Output, Run, RunError, store},
     image::{Image, Op},
+    kernels::simd::Registers,
     observe::Observer,
 };
 use common::Common;
@@ -31,7 +32,7 @@ use flow::{Flow, Piece};
 use pace::Pace;
 use packed::Rows;
 use std::{num::NonZero, time::Instant};
-use step::{Cut, Step, share_rows};
+use step::{Cut, Hand, Step, share_rows};
 use team::Team;
 
 /// A network, ready to run on this machine. An image planned for little memory is quicker after [`make_room`].
@@ -175,11 +176,16 @@ impl<'i> Prepared<'i> {
         let Self { image, ops, steps, alone, weights, arena, scratch, team, .. } = self;
         let (weights, arena_bytes) = (weights.rows(), arena.len());
         let mut run = Run { image: *image, arena };
-        let start = Instant::now();
+        let (start, watched) = (Instant::now(), observer.watches());
         let mut by_itself = |run| {
+            let mut registers = Registers::default();
             picture.run(run, observer, |op, arena| {
                 let cut = &alone.piece(0, op.index + 1).cut;
-                steps[op.index].run(op, weights, arena, scratch, cut);
+                let hand = Hand { scratch, registers: &mut registers, tell: &mut || {} };
+                steps[op.index].run(op, weights, arena, cut, hand);
+                if watched {
+                    registers = Registers::default();
+                }
             })
         };
         let Some((team, pace)) = team else { return by_itself(run) };
@@ -189,14 +195,16 @@ impl<'i> Prepared<'i> {
             return output;
         }
         let (each, scratch) = (scratch.len() / threads, Common::new(scratch));
-        let work = |arena: *mut u8, thread: usize, piece: &Piece| {
+        let work = |arena: *mut u8, thread: usize, piece: &Piece, registers: &mut Registers, tell: &mut dyn FnMut()| {
             // SAFETY: the team is lent the whole arena below, and lets nobody do a piece before those that it needs are done: all that
             // touch the same bytes. Each thread has its scratch.
             let (arena, scratch) =
                 unsafe { (Common::lent(arena, arena_bytes), scratch.write(thread * each..(thread + 1) * each)) };
             if let Some(op) = piece.op.checked_sub(1) {
                 // SAFETY: as above.
-                return unsafe { steps[op].portion(&ops[op], weights, arena, scratch, &piece.cut) };
+                return unsafe {
+                    steps[op].portion(&ops[op], weights, arena, &piece.cut, Hand { scratch, registers, tell })
+                };
             }
             let (stored, start) = (&piece.cut.touched.writes, image.input().range().start);
             let pixels = &picture.bytes()[stored.start - start..stored.end - start];
@@ -204,7 +212,7 @@ impl<'i> Prepared<'i> {
             store(image.input_tables(), pixels, unsafe { arena.write(stored.clone()) });
         };
         let mut running = team.run(&work);
-        let (end, watched) = (ops.len() + 1, observer.watches());
+        let end = ops.len() + 1;
         let output = match picture {
             Picture::Pixels(pixels) if !watched => match run.input(pixels) {
                 Ok(_) => {

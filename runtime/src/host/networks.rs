@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     image::repr::{OpKind, WindowRepr},
-    observe::{Checksums, first_difference},
+    observe::{Checksums, Observer, first_difference},
     testing::{Builder, Draw, Encoding},
 };
 
@@ -83,6 +83,26 @@ fn place(builder: &mut Builder, reads: &[Vec<u32>]) {
     builder.header.arena_bytes = first + places.len() as u32 * largest;
 }
 
+/// Tile registers are released whenever somebody else runs on the thread.
+struct Released;
+
+impl Released {
+    fn check() {
+        #[cfg(target_arch = "x86_64")]
+        assert!(crate::kernels::simd::amx::are_released());
+    }
+}
+
+impl Observer for Released {
+    fn before(&mut self, _: &Op) {
+        Self::check();
+    }
+
+    fn after(&mut self, _: &Op, _: Output) {
+        Self::check();
+    }
+}
+
 #[test]
 fn threads_change_no_bit() {
     let draw = &mut Draw::new(5);
@@ -103,9 +123,11 @@ fn threads_change_no_bit() {
                 for _ in 0..4 {
                     let found = prepared.run_pixels(&pixels).unwrap().bytes();
                     assert_eq!(found, output, "network {number}, {executor}, {threads} threads");
+                    Released::check();
                 }
                 let mut sums = vec![0; image.ops().len()];
-                prepared.run_pixels_observed(&pixels, &mut Checksums::new(&mut sums)).unwrap();
+                let observer = &mut (Checksums::new(&mut sums), Released);
+                prepared.run_pixels_observed(&pixels, observer).unwrap();
                 assert_eq!(first_difference(&expected, &sums), None, "network {number}, {executor}, {threads} threads");
             }
         }

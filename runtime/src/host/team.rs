@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "helpers outlive what a run borrows; nobody waits for them but the call that lends it")]
 
 use super::flow::{Flow, Piece};
+use crate::kernels::simd::Registers;
 use std::{
     cell::UnsafeCell,
     fmt,
@@ -19,8 +20,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is done in a run, given the start of the arena, a thread and one of its pieces.
-pub(super) type Work<'w> = dyn Fn(*mut u8, usize, &Piece) + Sync + 'w;
+/// What is done in a run, given the start of the arena, a thread, one of its pieces, that thread's tile registers, and what tells the others
+/// that another part of the piece is done. What is not told is told at the end.
+pub(super) type Work<'w> = dyn Fn(*mut u8, usize, &Piece, &mut Registers, &mut dyn FnMut()) + Sync + 'w;
 
 /// Turns after which a thread that finds nothing to do gives its core away.
 const PATIENCE: u32 = 1 << 12;
@@ -35,11 +37,11 @@ const LINGER: Duration = Duration::from_micros(50);
 /// Bits of [`Board::offer`] that say from which op on.
 const OPS: u32 = 20;
 
-/// Bits of [`State::done`] that count pieces.
-const PIECES: u32 = 24;
+/// Bits of [`State::done`] that count parts of pieces.
+const PARTS: u32 = 24;
 
 /// That many are done when a thread has left.
-const LEFT: u64 = (1 << PIECES) - 1;
+const LEFT: u64 = (1 << PARTS) - 1;
 
 /// A thread that runs networks, with helpers.
 pub(super) struct Team {
@@ -103,8 +105,8 @@ struct Taken(AtomicU64);
 /// What others wait for.
 #[repr(align(128))]
 struct Done {
-    /// The share, and in the last [`PIECES`] bits how many pieces are done; [`LEFT`] when the thread touches nothing any more.
-    pieces: AtomicU64,
+    /// The share, and in the last [`PARTS`] bits how many parts of pieces are done; [`LEFT`] when the thread touches nothing any more.
+    parts: AtomicU64,
     /// Whether a piece has panicked.
     failed: AtomicBool,
 }
@@ -119,15 +121,15 @@ impl Team {
     /// With helpers, one for each thread of the flow but the first.
     ///
     /// # Panics
-    /// When there are more than a million ops, or 16 million pieces of a thread.
+    /// When there are more than a million ops, or 16 million parts of a thread.
     pub(super) fn new(flow: Flow) -> Self {
         let (ops, threads) = (flow.ops(), flow.threads());
-        assert!(ops < 1 << OPS && (0..threads).all(|thread| (flow.pieces(thread, 0..ops).end as u64) < LEFT));
-        let nothing: &Work = &|_, _, _| {};
+        assert!(ops < 1 << OPS && (0..threads).all(|thread| (flow.parts_before(thread, ops) as u64) < LEFT));
+        let nothing: &Work = &|_, _, _, _, _| {};
         let task = Task { ops: [0; 2], arena: std::ptr::null_mut(), work: nothing };
         let state = |_| State {
             taken: Taken(AtomicU64::new(0)),
-            done: Done { pieces: AtomicU64::new(0), failed: AtomicBool::new(false) },
+            done: Done { parts: AtomicU64::new(0), failed: AtomicBool::new(false) },
         };
         let shared = Arc::new(Shared {
             flow,
@@ -209,21 +211,22 @@ impl Running<'_> {
         let patience = presences.iter().map(|presence| if *presence == Presence::There { HASTE } else { 0 }).max();
         presences.fill(Presence::Absent);
         let ending = Ending { shared, presences, share: *share };
+        let mut registers = Registers::default();
         for op in ops {
             let offer = flow.is_shared(op).then(|| board.offer(*share << OPS | op as u64, ending.presences));
-            own.go(shared, op..op + 1, arena, work);
+            own.go(shared, op..op + 1, arena, work, &mut registers);
             let Some(offer) = offer else { continue };
             for ((presence, walk), state) in ending.presences.iter_mut().zip(&mut *walks).zip(&states[1..]) {
                 if *presence == Presence::Invited {
                     let there = state.is_there(offer, patience.unwrap_or_default());
                     *presence = if there { Presence::There } else { Presence::Absent };
                     if !there {
-                        walk.go(shared, op..op + 1, arena, work);
+                        walk.go(shared, op..op + 1, arena, work, &mut registers);
                     }
                 }
             }
         }
-        drop(ending);
+        drop((registers, ending));
         // An exchange takes a cache line from another core.
         let has_failed =
             |done: &Done| done.failed.load(Ordering::Relaxed) && done.failed.swap(false, Ordering::Relaxed);
@@ -249,19 +252,19 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let Shared { board, states, .. } = self.shared;
         let offer = board.offer.load(Ordering::Relaxed);
-        let left = self.share << PIECES | LEFT;
-        states[0].done.pieces.store(left, Ordering::Release);
+        let left = self.share << PARTS | LEFT;
+        states[0].done.parts.store(left, Ordering::Release);
         for (presence, state) in self.presences.iter_mut().zip(&states[1..]) {
             if *presence == Presence::Invited && !state.take(offer) {
                 *presence = Presence::There;
             }
             if *presence != Presence::There {
-                state.done.pieces.store(left, Ordering::Release);
+                state.done.parts.store(left, Ordering::Release);
             }
         }
         for (presence, state) in self.presences.iter().zip(&states[1..]) {
             let mut turns = 0;
-            while *presence == Presence::There && state.done.pieces.load(Ordering::Acquire) != left {
+            while *presence == Presence::There && state.done.parts.load(Ordering::Acquire) != left {
                 wait(&mut turns);
             }
         }
@@ -303,7 +306,7 @@ impl State {
 /// A thread's way through its pieces.
 struct Walk {
     thread: usize,
-    /// What it has seen of all threads' [`Done::pieces`].
+    /// What it has seen of all threads' [`Done::parts`].
     seen: Box<[u64]>,
     share: u64,
 }
@@ -315,28 +318,33 @@ impl Walk {
 
     /// Begins a share, before which all that comes before that op is done.
     fn begin(&mut self, flow: &Flow, share: u64, op: usize) {
-        self.share = share << PIECES;
+        self.share = share << PARTS;
         for (thread, seen) in self.seen.iter_mut().enumerate() {
-            *seen = self.share | flow.pieces(thread, op..op).end as u64;
+            *seen = self.share | flow.parts_before(thread, op) as u64;
         }
     }
 
     /// Does the pieces of those ops, each when it can be done.
-    fn go(&mut self, shared: &Shared, ops: Range<usize>, arena: *mut u8, work: &Work) {
+    fn go(&mut self, shared: &Shared, ops: Range<usize>, arena: *mut u8, work: &Work, registers: &mut Registers) {
         let Shared { flow, states, .. } = shared;
         for number in flow.pieces(self.thread, ops) {
             let piece = flow.piece(self.thread, number);
             for &(thread, count) in &piece.needs {
                 let (need, mut turns) = (self.share | count as u64, 0);
                 while self.seen[thread] < need {
-                    self.seen[thread] = states[thread].done.pieces.load(Ordering::Acquire);
+                    self.seen[thread] = states[thread].done.parts.load(Ordering::Acquire);
                     if self.seen[thread] < need {
                         wait(&mut turns);
                     }
                 }
             }
-            work(arena, self.thread, piece);
-            states[self.thread].done.pieces.store(self.share | (number as u64 + 1), Ordering::Release);
+            let (done, mut count) = (&states[self.thread].done.parts, piece.parts.start);
+            let told = |count: usize| done.store(self.share | count as u64, Ordering::Release);
+            work(arena, self.thread, piece, registers, &mut || {
+                count = piece.parts.end.min(count + 1);
+                told(count);
+            });
+            told(piece.parts.end);
         }
     }
 }
@@ -350,7 +358,7 @@ impl Drop for Leaving<'_> {
         if thread::panicking() {
             done.failed.store(true, Ordering::Relaxed);
         }
-        done.pieces.store(*share << PIECES | LEFT, Ordering::Release);
+        done.parts.store(*share << PARTS | LEFT, Ordering::Release);
     }
 }
 
@@ -372,8 +380,9 @@ impl Shared {
                     let leaving = Leaving(state, share);
                     walk.begin(&self.flow, share, task.ops[0]);
                     // SAFETY: the same.
-                    walk.go(self, op as usize..task.ops[1], task.arena, unsafe { &*task.work });
-                    drop(leaving);
+                    let (work, mut registers) = (unsafe { &*task.work }, Registers::default());
+                    walk.go(self, op as usize..task.ops[1], task.arena, work, &mut registers);
+                    drop((registers, leaving));
                 }
             } else if board.running.load(Ordering::Acquire) {
                 idle = None;
@@ -423,7 +432,7 @@ mod tests {
                 let read = rows.start.saturating_sub(1)..ROWS.min(rows.end + 1);
                 let place = |tensor, rows: &Range<usize>| row(tensor, rows.start)..row(tensor, rows.end - 1) + 1;
                 let touched = Touched { reads: vec![place(op, &read)], writes: place(op + 1, &rows) };
-                Cut { portion: Portion::Channels(rows), touched }
+                Cut::whole(Portion::Channels(rows), touched)
             };
             (0..parts).map(portion).collect()
         };
@@ -440,7 +449,7 @@ mod tests {
             for run in 0..60 {
                 let written = [const { AtomicUsize::new(0) }; PLACES * ROWS];
                 let count = AtomicUsize::new(0);
-                let work = |_: *mut u8, thread: usize, piece: &Piece| {
+                let work = |_: *mut u8, thread: usize, piece: &Piece, _: &mut Registers, _: &mut dyn FnMut()| {
                     let Portion::Channels(rows) = &piece.cut.portion else { unreachable!("said so above") };
                     let draw = &mut Draw::new((run << 16 | piece.op << 8 | thread) as u64);
                     (0..1 << draw.int(0..=12)).for_each(|_| std::hint::spin_loop());
@@ -469,12 +478,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_part_is_needed_for_begins_before_the_piece_ends() {
+        // The second op of the helper reads what the first part of the first one of this thread writes.
+        let touched = |reads: Option<Range<usize>>, writes| Touched { reads: reads.into_iter().collect(), writes };
+        let whole = |touched| Cut::whole(Portion::Channels(0..0), touched);
+        let first = Cut { parts: vec![touched(None, 0..1), touched(None, 1..2)], ..whole(touched(None, 0..2)) };
+        let second = vec![whole(touched(Some(1..2), 4..5)), whole(touched(Some(0..1), 5..6))];
+        let mut team = Team::new(Flow::new(2, [vec![first, whole(touched(None, 3..4))], second]));
+        let begun = AtomicBool::new(false);
+        let work = |_: *mut u8, thread: usize, piece: &Piece, _: &mut Registers, tell: &mut dyn FnMut()| match (
+            thread, piece.op,
+        ) {
+            (0, 0) => {
+                tell();
+                let start = Instant::now();
+                while !begun.load(Ordering::Acquire) {
+                    assert!(start.elapsed() < Duration::from_secs(60), "the helper waits for the whole piece");
+                    thread::yield_now();
+                }
+            }
+            (1, 1) => begun.store(true, Ordering::Release),
+            _ => {}
+        };
+        team.run(&work).share(null_mut(), 0..2);
+        assert!(begun.load(Ordering::Relaxed));
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_nobody_is_left_running() {
         for who in 0..2 {
             for at in [0, 1, 5] {
                 let mut team = Team::new(flow(2, &[2; 6]));
                 let inside = AtomicUsize::new(0);
-                let work = |_: *mut u8, thread: usize, piece: &Piece| {
+                let work = |_: *mut u8, thread: usize, piece: &Piece, _: &mut Registers, _: &mut dyn FnMut()| {
                     inside.fetch_add(1, Ordering::Relaxed);
                     // So that the helper has begun.
                     thread::sleep(Duration::from_millis(5));

@@ -29,7 +29,7 @@ impl Packed {
         rows: Range<usize>,
         memory: &mut [u8],
     ) {
-        let staged = self.stage.below(above).run(x, self.stage.rows(&rows), memory);
+        let staged = self.stage.below(above).run(x, self.stage.rows(&rows), memory, Staging::InOrder);
         let ends = Ends::new(y.zero_point, y.clamp);
         let row_bytes = y.shape[1] * y.shape[2];
         let pixels = row_bytes.div_ceil(self.unit);

@@ -8,7 +8,7 @@ use crate::{
     kernels::{
         Window,
         simd::{
-            Kernel, Row, Simd,
+            Kernel, Registers, Row, Simd,
             packing::{Packing, Sink, Source, Spoiled},
         },
     },
@@ -81,6 +81,16 @@ impl Packed {
         }
     }
 
+    /// Whether rows of the output are computed one by one, so that some of them cost no more alone.
+    pub(crate) const fn by_rows(&self) -> bool {
+        matches!(self, Self::Conv(packed) if packed.by_rows())
+    }
+
+    /// Whether all inputs of a part are staged before anything is computed.
+    pub(crate) const fn stages_first(&self) -> bool {
+        matches!(self, Self::Conv(packed) if packed.memory() > 0)
+    }
+
     /// Bytes of memory that a part of a run needs.
     pub(crate) const fn memory(&self) -> usize {
         match self {
@@ -89,6 +99,16 @@ impl Packed {
             Self::Chained(packed) => packed.memory(),
         }
     }
+}
+
+/// Rows of a convolution's output.
+pub(crate) struct Rows {
+    /// Those that are made.
+    pub(crate) made: Range<usize>,
+    /// Those that are made one after the other with the same scratch; of [`Packed::by_rows`] more than one time.
+    pub(crate) of: Range<usize>,
+    /// Whether the scratch holds what all of them read.
+    pub(crate) staged: bool,
 }
 
 /// Some rows and channels of a convolution's output.
@@ -102,11 +122,12 @@ pub(crate) struct Part<'a> {
     pub(crate) above: usize,
     /// With the bytes of these rows and channels.
     pub(crate) y: Output<'a>,
-    pub(crate) rows: Range<usize>,
+    pub(crate) rows: Rows,
     /// All of them, or those of [`Packed::channels`].
     pub(crate) channels: Range<usize>,
     /// At least [`Packed::memory`].
     pub(crate) scratch: &'a mut [u8],
+    pub(crate) registers: &'a mut Registers,
 }
 
 impl Kernel for Part<'_> {
@@ -116,12 +137,15 @@ impl Kernel for Part<'_> {
     fn run<V: Simd>(mut self, simd: V) {
         let (weights, rows, x) = (self.weights, self.rows, (&self.x, self.above));
         match self.packed {
-            Packed::Conv(packed) => packed.run(simd, weights, x, &mut self.y, (rows, self.channels), self.scratch),
-            Packed::Depthwise(packed) => packed.run(simd, weights, x, &mut self.y, rows, self.scratch),
+            Packed::Conv(packed) => {
+                let memory = (self.scratch, self.registers);
+                packed.run(simd, weights, x, &mut self.y, (rows, self.channels), memory);
+            }
+            Packed::Depthwise(packed) => packed.run(simd, weights, x, &mut self.y, rows.made, self.scratch),
             #[cfg(target_arch = "aarch64")]
             Packed::Chained(packed) => {
                 let neon = simd.plain_neon().expect("what is packed for plain NEON runs there");
-                packed.run(neon, weights, x, &mut self.y, rows, self.scratch);
+                packed.run(neon, weights, x, &mut self.y, rows.made, self.scratch);
             }
             #[cfg(not(target_arch = "aarch64"))]
             Packed::Chained(_) => unreachable!("what is packed for plain NEON runs there"),

@@ -1,12 +1,12 @@
 //! The same integers with the host's vector instructions: an implicit matrix product, in which the inputs of an output pixel
 //! are read where they lie in the staged image, row of taps by row of taps, and multiplied with weights packed beforehand.
 
-use super::{Conv2d, Input, Output};
+use super::{Conv2d, Input, Output, packed::Rows};
 use crate::kernels::simd::{
-    Ends, Form, LANES, Row, Simd,
+    Ends, Form, LANES, Registers, Row, Simd,
     packing::{Layout, Sink, Source, Spoiled, TILE},
     panel::{Panel, Piece, Pixels, offsets, pack_panel},
-    stage::Stage,
+    stage::{Stage, Staging},
 };
 use core::ops::Range;
 
@@ -149,6 +149,11 @@ impl Packed {
         cut(part)..cut(part + 1)
     }
 
+    /// Whether rows of the output are computed one by one, so that some of them cost no more alone.
+    pub(crate) const fn by_rows(&self) -> bool {
+        !self.one_row
+    }
+
     /// Bytes of memory that a run needs.
     pub(crate) const fn memory(&self) -> usize {
         self.stage.bytes()
@@ -163,27 +168,41 @@ impl Packed {
         weights: &[Row],
         (x, above): (&Input, usize),
         y: &mut Output,
-        (rows, channels): (Range<usize>, Range<usize>),
-        memory: &mut [u8],
+        (rows, channels): (Rows, Range<usize>),
+        (memory, _registers): (&mut [u8], &mut Registers),
     ) {
-        let staged = self.stage.below(above).run(x, self.stage.rows(&rows), memory);
+        let staging = if rows.staged {
+            Staging::Done
+        } else if rows.made == rows.of {
+            Staging::InOrder
+        } else {
+            // Of the rows at both ends another thread has one, and had read what lay where those go that are made first.
+            let (row, len) = (x.shape[1] * x.shape[2], x.bytes.len());
+            simd.fetch::<true>(y.bytes);
+            simd.fetch::<false>(&x.bytes[..row.min(len)]);
+            simd.fetch::<false>(&x.bytes[len.saturating_sub(row)..]);
+            Staging::FirstLast
+        };
+        let staged = self.stage.below(above).run(x, self.stage.rows(&rows.of), memory, staging);
+        let staged = &staged.bytes[(rows.made.start - rows.of.start) * self.step[0]..];
+        let rows = rows.made;
         let ends = Ends::new(y.zero_point, y.clamp);
         let out = if self.one_row { [1, rows.len() * self.out_w] } else { [rows.len(), self.out_w] };
         #[cfg(target_arch = "x86_64")]
         let tiles = self
             .group
             .zip(simd.matrix())
-            .map(|(group, amx)| amx.configure(out[1].div_ceil(out[1].div_ceil(TILE)), group));
+            .map(|(group, amx)| _registers.configure(amx, out[1].div_ceil(out[1].div_ceil(TILE)), group));
         let asked_for = |panel: &&Panel| panel.channels().start < channels.end && channels.start < panel.channels().end;
         for panel in self.panels.iter().filter(asked_for) {
             #[cfg(target_arch = "x86_64")]
             if let Some(tiles) = &tiles {
                 let mut y = Pixels { bytes: y.bytes, channels: channels.clone(), ends };
-                panel.run_tiled(simd, tiles, weights, (staged.bytes, self.step, out), &mut y);
+                panel.run_tiled(simd, tiles, weights, (staged, self.step, out), &mut y);
                 continue;
             }
             for (row, bytes) in y.bytes.chunks_exact_mut(out[1] * channels.len()).enumerate() {
-                let x = &staged.bytes[row * self.step[0]..];
+                let x = &staged[row * self.step[0]..];
                 panel.run(
                     simd,
                     weights,

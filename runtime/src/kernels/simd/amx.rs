@@ -6,7 +6,11 @@
 #![allow(unsafe_code, reason = "instructions of one instruction set, and the memory they read and write")]
 
 use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, avx512vnni::Avx512Vnni, packing::TILE};
-use core::arch::{asm, x86_64::*};
+use core::{
+    arch::{asm, x86_64::*},
+    cell::Cell,
+    marker::PhantomData,
+};
 
 /// Proof that the core has AMX for bytes beside AVX-512 VNNI, and that the system lets this process use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +22,29 @@ impl Amx {
         let simd = Avx512Vnni::detect()?;
         (has_tiles() && permitted()).then_some(Self(simd))
     }
+}
 
+std::thread_local! {
+    /// Pixels and rows of weights that the tile registers of this thread are set up for.
+    static SHAPE: Cell<Option<[usize; 2]>> = const { Cell::new(None) };
+}
+
+/// The tile registers of a thread. Setting them up takes as long as some products, so that they stay as they are from op to op, until this
+/// is dropped. Another one of the same thread, as of a network that an observer runs, sets them up for itself, and leaves none.
+#[derive(Debug, Default)]
+pub(crate) struct Registers {
+    /// Another thread has others.
+    here: PhantomData<*const ()>,
+}
+
+impl Registers {
     /// Sets up tiles for `pixels` pixels and `rows` rows of weights, each `1 ..= TILE`.
-    pub(crate) fn configure(self, pixels: usize, rows: usize) -> Tiles {
+    pub(crate) fn configure(&mut self, _: Amx, pixels: usize, rows: usize) -> Tiles<'_> {
         assert!((1..=TILE).contains(&pixels) && (1..=TILE).contains(&rows));
+        let tiles = Tiles { pixels, rows, registers: PhantomData };
+        if SHAPE.replace(Some([pixels, rows])) == Some([pixels, rows]) {
+            return tiles;
+        }
         let mut config = Config { bytes: [0; 64] };
         config.bytes[0] = 1;
         // Sums, inputs, weights: rows, and bytes in a row.
@@ -30,9 +53,18 @@ impl Amx {
             config.bytes[16 + 2 * tile] = bytes as u8;
             config.bytes[48 + tile] = rows as u8;
         }
-        // SAFETY: the core has AMX; the configuration is a sound one of palette 1, and 64 bytes long.
+        // SAFETY: the core has AMX, of which there is proof; the configuration is a sound one of palette 1, and 64 bytes long.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
-        Tiles { pixels, rows }
+        tiles
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        if SHAPE.take().is_some() {
+            // SAFETY: they were set up, so that the core has AMX. Tiles hold nothing that is still needed.
+            unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+        }
     }
 }
 
@@ -41,18 +73,12 @@ struct Config {
     bytes: [u8; 64],
 }
 
-/// Tile registers in use.
+/// Tile registers that are set up. While a kernel has them it calls nothing that sets up others.
 #[derive(Debug)]
-pub(crate) struct Tiles {
+pub(crate) struct Tiles<'r> {
     pixels: usize,
     rows: usize,
-}
-
-impl Drop for Tiles {
-    fn drop(&mut self) {
-        // SAFETY: a value of this type is only made on a core with AMX. Tiles hold nothing that is still needed.
-        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
-    }
+    registers: PhantomData<&'r mut Registers>,
 }
 
 /// Sums of a tile of pixels, for one block of channels.
@@ -75,7 +101,7 @@ pub(crate) struct Product<'a> {
     pub(crate) bias: &'a [[i32; LANES]],
 }
 
-impl Tiles {
+impl Tiles<'_> {
     /// Pixels of a product.
     pub(crate) const fn pixels(&self) -> usize {
         self.pixels
@@ -245,7 +271,54 @@ impl Simd for Amx {
     }
 
     #[inline(always)]
+    fn fetch<const WRITTEN: bool>(self, bytes: &[u8]) {
+        self.0.fetch::<WRITTEN>(bytes);
+    }
+
+    #[inline(always)]
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK] {
         self.0.add(a, b, constants)
+    }
+}
+
+/// Whether the tile registers of this thread are as they are when nothing uses them.
+#[cfg(test)]
+pub(crate) fn are_released() -> bool {
+    if Amx::detect().is_none() {
+        return true;
+    }
+    let mut config = Config { bytes: [1; 64] };
+    // SAFETY: the core has AMX; 64 bytes are written where 64 are.
+    unsafe { asm!("sttilecfg [{}]", in(reg) &raw mut config, options(nostack, preserves_flags)) };
+    config.bytes == [0; 64]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_stay_set_up_until_they_are_released_whoever_else_sets_them_up() {
+        let Some(amx) = Amx::detect() else { return };
+        let (x, weights, bias) = ([1; 64], [[1; 64]; TILE], [[0; LANES]]);
+        let mut sums = [[[0; LANES]; TILE]; 2];
+        let mut sum = |tiles: Tiles, rows: usize| {
+            let weights = &weights[..rows];
+            let product = Product { x: &x, step: 0, offsets: &[0], weights, width: 1, block: 0, bias: &bias };
+            tiles.product(&product, &mut sums);
+            sums[0][0][0]
+        };
+        let mut first = Registers::default();
+        assert_eq!(sum(first.configure(amx, 3, 2), 2), 8);
+        assert_eq!(sum(first.configure(amx, 3, 2), 2), 8);
+        assert_eq!(sum(first.configure(amx, 1, 5), 5), 20);
+        let mut second = Registers::default();
+        assert_eq!(sum(second.configure(amx, 1, 16), 16), 64);
+        assert!(!are_released());
+        drop(second);
+        assert!(are_released());
+        assert_eq!(sum(first.configure(amx, 1, 5), 5), 20);
+        drop(first);
+        assert!(are_released());
     }
 }

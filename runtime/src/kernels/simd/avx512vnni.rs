@@ -4,7 +4,7 @@
 
 use super::{CHUNK, Constants, Ends, Kernel, LANES, Packing, Row, Simd, pair};
 use crate::kernels::add::simd::LOW_BITS;
-use core::arch::x86_64::*;
+use core::arch::{asm, x86_64::*};
 
 /// Proof that the core has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,21 @@ impl Simd for Avx512Vnni {
         let line = line.as_flattened_mut().as_mut_array().expect("64 elements");
         // SAFETY: the core has AVX-512.
         unsafe { interleave(rows, line) }
+    }
+
+    #[inline(always)]
+    fn fetch<const WRITTEN: bool>(self, bytes: &[u8]) {
+        for line in bytes.chunks(64) {
+            let line = line.as_ptr();
+            // SAFETY: a hint that changes nothing and cannot fault; cores with AVX-512 have both.
+            unsafe {
+                if WRITTEN {
+                    asm!("prefetchw [{}]", in(reg) line, options(nostack, readonly, preserves_flags));
+                } else {
+                    asm!("prefetcht0 [{}]", in(reg) line, options(nostack, readonly, preserves_flags));
+                }
+            }
+        }
     }
 
     #[inline(always)]

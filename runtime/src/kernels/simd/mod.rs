@@ -34,9 +34,17 @@ pub(crate) mod panel;
 pub(crate) mod stage;
 pub(crate) mod tile;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::Registers;
+
 use super::add::simd::{CHUNK, Constants};
 use packing::Packing;
 use tile::{Runs, Taps};
+
+/// No tile registers.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug, Default)]
+pub(crate) struct Registers;
 
 /// Output channels that are worked on together.
 pub(crate) const LANES: usize = 16;
@@ -281,6 +289,10 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             self.interleave_chunk([a, &b[i], &c[i], &d[i]], line);
         }
     }
+
+    /// Asks for bytes that are read soon, or written: another core may have them.
+    #[inline(always)]
+    fn fetch<const WRITTEN: bool>(self, _bytes: &[u8]) {}
 
     /// The sums of an Add.
     fn add(self, a: &[u8; CHUNK], b: &[u8; CHUNK], constants: &Constants) -> [u8; CHUNK];

@@ -378,7 +378,7 @@ impl Panel {
     pub(crate) fn run_tiled<V: Simd>(
         &self,
         simd: V,
-        tiles: &Tiles,
+        tiles: &Tiles<'_>,
         weights: &[Row],
         (x, step, [rows, pixels]): (&[u8], [usize; 2], [usize; 2]),
         y: &mut Pixels,

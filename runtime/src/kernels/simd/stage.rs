@@ -35,6 +35,16 @@ pub(crate) struct Staged<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+/// How rows are staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Staging {
+    /// They are there.
+    Done,
+    InOrder,
+    /// The first one last, for which another core may have to be asked.
+    FirstLast,
+}
+
 impl Staged<'_> {
     /// The byte that stands for 0.0 among staged bytes.
     pub(crate) const fn padding_byte(form: Form, x: &Input) -> u8 {
@@ -90,13 +100,25 @@ impl Stage {
 
     /// Stages rows `rows` of the padded `x` into `memory`, which has at least [`Self::bytes`].
     #[inline(always)]
-    pub(crate) fn run<'a>(&self, x: &Input<'a>, rows: Range<usize>, memory: &'a mut [u8]) -> Staged<'a> {
+    pub(crate) fn run<'a>(
+        &self,
+        x: &Input<'a>,
+        rows: Range<usize>,
+        memory: &'a mut [u8],
+        staged: Staging,
+    ) -> Staged<'a> {
         if self.in_place {
             return Staged { bytes: &x.bytes[self.place(rows.start) * self.row_bytes()..] };
         }
         let memory = &mut memory[..rows.len() * self.row_bytes() + SLACK];
-        for (row, memory) in rows.zip(memory.chunks_exact_mut(self.row_bytes())) {
-            self.row(x, row, memory);
+        let late = match staged {
+            Staging::Done => return Staged { bytes: memory },
+            Staging::InOrder => 0,
+            Staging::FirstLast => 1,
+        };
+        for row in 0..rows.len() {
+            let row = if row + late < rows.len() { row + late } else { row + late - rows.len() };
+            self.row(x, rows.start + row, &mut memory[row * self.row_bytes()..][..self.row_bytes()]);
         }
         Staged { bytes: memory }
     }
