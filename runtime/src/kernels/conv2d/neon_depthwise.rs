@@ -9,6 +9,7 @@ use super::{
 use crate::kernels::simd::{
     Ends, LANES, Row, Simd,
     neon::{self, Neon},
+    stage::Staging,
     tile::{Products, Target, tiles},
 };
 use core::{arch::aarch64::*, ops::Range};

@@ -44,7 +44,7 @@ use tile::{Runs, Taps};
 /// No tile registers.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Debug, Default)]
-pub(crate) struct Registers;
+pub(crate) struct Registers(());
 
 /// Output channels that are worked on together.
 pub(crate) const LANES: usize = 16;
