@@ -14,7 +14,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use trainer::graph::{Architecture, GraphSet, Request, Sampler, Space, Split};
-use trainer::hypernet::train::{Event, Fall, Optimizer, Recipe, Row, Run};
+use trainer::hypernet::train::{Event, Fall, Recipe, Row, Run};
 use trainer::hypernet::{self, Rounding};
 
 /// How the learning rate falls
@@ -26,15 +26,6 @@ enum FallName {
     Cosine,
     /// Not at all
     Constant,
-}
-
-/// How a gradient becomes a step
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OptimizerName {
-    /// Adam for all parameters, as in the paper
-    Adam,
-    /// Muon for the matrices of layers, Adam for the rest
-    Muon,
 }
 
 /// What stands for a rounded value in training
@@ -97,9 +88,6 @@ pub(crate) struct Arguments {
     /// Networks of one step
     #[arg(long)]
     meta_batch: Option<usize>,
-
-    #[arg(long, value_enum, default_value_t = OptimizerName::Adam)]
-    optimizer: OptimizerName,
 
     /// Highest learning rate
     #[arg(long)]
@@ -204,10 +192,6 @@ impl Arguments {
             steps: self.steps.unwrap_or(base.steps),
             batch: self.batch.unwrap_or(base.batch),
             meta_batch: self.meta_batch.unwrap_or(base.meta_batch),
-            optimizer: match self.optimizer {
-                OptimizerName::Adam => Optimizer::Adam,
-                OptimizerName::Muon => Optimizer::Muon,
-            },
             rate: self.lr.unwrap_or(base.rate),
             warmup: self.warmup.unwrap_or(base.warmup),
             fall: match self.fall {

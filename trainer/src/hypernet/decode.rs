@@ -5,7 +5,7 @@
 //! that the block needs are computed: `kernel x kernel` of the grid's top left, `outputs x inputs` of the channels. The
 //! block is then repeated along both channel axes to the shape wanted, and scaled by the fan-in of that shape.
 
-use super::linear::{self, transposed};
+use super::linear;
 use super::parameters::{CHANNELS, DECODER, HIDDEN, Parameters, slot};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -250,4 +250,10 @@ impl Group {
     pub(super) fn items(&self) -> &[Item] {
         &self.items
     }
+}
+
+/// The transpose of a matrix with so many columns.
+fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
+    let rows = matrix.len() / columns;
+    (0..matrix.len()).map(|i| matrix[i % rows * columns + i / rows]).collect()
 }

@@ -62,9 +62,3 @@ pub(super) fn relu_gradient(y: &[f32], dy: &mut [f32]) {
         }
     }
 }
-
-/// The transpose of a matrix with so many columns.
-pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
-    let rows = matrix.len() / columns;
-    (0..matrix.len()).map(|i| matrix[i % rows * columns + i / rows]).collect()
-}

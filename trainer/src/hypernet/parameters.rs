@@ -132,13 +132,6 @@ pub struct Entry {
     pub range: Range<usize>,
 }
 
-impl Entry {
-    /// Columns of the weights of a layer; none for embeddings, of which each step uses some rows, and for vectors.
-    pub(super) fn layer(&self) -> Option<usize> {
-        self.shape.get(1).copied().filter(|_| !self.name.starts_with("embed"))
-    }
-}
-
 /// Parameters, a gradient, or an optimizer's memory: equally long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters {

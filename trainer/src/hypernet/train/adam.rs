@@ -1,6 +1,7 @@
-//! Adam with the decay in the gradient. Enters: values, their gradient, the memory. Leaves: values and memory changed. Refuses
+//! Adam with the decay in the gradient. Enters: parameters, their gradient, the memory. Leaves: both changed. Refuses
 //! nothing: the caller has looked for values that are not finite.
 
+use crate::hypernet::Parameters;
 use rayon::prelude::*;
 
 const BETA: [f32; 2] = [0.9, 0.999];
@@ -8,21 +9,31 @@ const EPSILON: f32 = 1e-8;
 /// Values that one task handles.
 const CHUNK: usize = 32 * 1024;
 
-/// One step, the `steps`th with this memory, counted from 1. The gradient is multiplied with `factor` first.
-pub(super) fn update([p, mean, square]: [&mut [f32]; 3], grad: &[f32], [factor, rate, decay]: [f32; 3], steps: u64) {
+/// One step, the `steps`th with this memory, counted from 1. The gradient is multiplied with `factor` first; the average
+/// keeps a share `keep` of what it was.
+pub(super) fn step(
+    p: &mut Parameters,
+    [mean, square, average]: &mut [Parameters; 3],
+    grad: &Parameters,
+    [factor, rate, decay, keep]: [f32; 4],
+    steps: u64,
+) {
     let [c1, c2] = BETA.map(|beta| 1.0 - f64::from(beta).powf(steps as f64));
     let rate = (f64::from(rate) / c1) as f32;
     let root = (1.0 / c2.sqrt()) as f32;
-    p.par_chunks_mut(CHUNK)
-        .zip(mean.par_chunks_mut(CHUNK))
-        .zip(square.par_chunks_mut(CHUNK))
-        .zip(grad.par_chunks(CHUNK))
-        .for_each(|(((p, mean), square), grad)| {
-            for (((p, mean), square), grad) in p.iter_mut().zip(mean).zip(square).zip(grad) {
+    p.values_mut()
+        .par_chunks_mut(CHUNK)
+        .zip(mean.values_mut().par_chunks_mut(CHUNK))
+        .zip(square.values_mut().par_chunks_mut(CHUNK))
+        .zip(average.values_mut().par_chunks_mut(CHUNK))
+        .zip(grad.values().par_chunks(CHUNK))
+        .for_each(|((((p, mean), square), average), grad)| {
+            for ((((p, mean), square), average), grad) in p.iter_mut().zip(mean).zip(square).zip(average).zip(grad) {
                 let g = grad * factor + decay * *p;
                 *mean += (1.0 - BETA[0]) * (g - *mean);
                 *square += (1.0 - BETA[1]) * (g * g - *square);
                 *p -= rate * *mean / (square.sqrt() * root + EPSILON);
+                *average += (1.0 - keep) * (*p - *average);
             }
         });
 }

@@ -5,14 +5,11 @@
 
 mod adam;
 mod describe;
-mod muon;
-mod optimizer;
 mod recipe;
 mod run;
 mod step;
 
 pub use describe::describe;
-pub use optimizer::Optimizer;
 pub use recipe::{Fall, Recipe};
 pub use run::{Event, Row, Run, State, TrainError, Window};
 pub use step::{Images, Score, Workers, gradient};

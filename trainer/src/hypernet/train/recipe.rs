@@ -1,7 +1,6 @@
 //! How a hypernetwork is trained. Enters: figures. Leaves: the learning rate and the bit widths of every step. Refused:
 //! figures out of range.
 
-use super::Optimizer;
 use crate::graph::Space;
 use crate::hypernet::{NormFree, Normalization, Ranges, Rounding, Setting};
 use serde::{Deserialize, Serialize};
@@ -44,9 +43,6 @@ pub struct Recipe {
     pub crop: bool,
     /// Networks of one step.
     pub meta_batch: usize,
-    /// How a gradient becomes a step.
-    #[serde(default, skip_serializing_if = "Optimizer::is_adam")]
-    pub optimizer: Optimizer,
     /// Highest learning rate.
     pub rate: f32,
     /// Steps in which it rises to that, linearly.
@@ -98,7 +94,6 @@ impl Recipe {
             batch: 32,
             crop: true,
             meta_batch: 4,
-            optimizer: Optimizer::Adam,
             rate: 1e-3,
             warmup: 0,
             fall: Fall::Step,

@@ -1,8 +1,8 @@
 //! A run from its first step to its last. Enters: a recipe, data, a checkpoint's path. Leaves: the trained hypernetwork and,
 //! every few minutes, a checkpoint. Refused: see [`TrainError`].
 
-use super::Recipe;
 use super::step::{Images, Score, Workers, gradient};
+use super::{Recipe, adam};
 use crate::data::{Augment, augmented, order};
 use crate::graph::{Architecture, Blueprint, BuildError, Task};
 use crate::hypernet::file::{self, FileError, Saved};
@@ -274,8 +274,7 @@ impl Run<'_> {
                 state.progress.optimizer += 1;
                 let keep = self.recipe.keep(state.progress.optimizer);
                 let figures = [shortened, self.recipe.rate_of(step), self.recipe.weight_decay, keep];
-                let State { parameters, memory, progress } = &mut *state;
-                self.recipe.optimizer.step(parameters, memory, &grad, figures, progress.optimizer);
+                adam::step(&mut state.parameters, &mut state.memory, &grad, figures, state.progress.optimizer);
                 (length, taken) = (length + norm, taken + 1);
                 for ((_, mode), Score { loss, right }) in pairs.iter().zip(scores) {
                     let window = settings.entry(mode.setting.to_string()).or_default();
