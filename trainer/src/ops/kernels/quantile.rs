@@ -40,8 +40,8 @@ simd! {
         };
         let mut chunks = x.chunks_exact(LANES);
         for chunk in &mut chunks {
-            for i in 0..LANES {
-                see(i, chunk[i]);
+            for (i, v) in chunk.iter().enumerate() {
+                see(i, *v);
             }
         }
         for (i, v) in chunks.remainder().iter().enumerate() {
