@@ -338,7 +338,8 @@ fn room_changes_no_bit() {
         let mut roomy = pack(&file, &["x86".parse::<Target>().unwrap()]).unwrap();
         make_room(&mut roomy).unwrap();
         let [plain, with] = [&file, &roomy].map(|file| Image::check(file).unwrap());
-        assert_eq!(over(&with) < over(&plain), with.arena_bytes() > plain.arena_bytes());
+        // Every tensor has a new place, behind the old arena.
+        assert!(over(&with) <= over(&plain) && with.arena_bytes() > plain.arena_bytes(), "seed {seed}");
         moved += over(&plain);
         left += over(&with);
         let mut arena = vec![0xa5; with.arena_bytes()];
