@@ -251,4 +251,8 @@ def convert(source, target):
 
 
 if __name__ == "__main__":
-    convert(*sys.argv[1:3])
+    if len(sys.argv) != 3:
+        sys.exit("usage: python tflite.py MODEL.onnx MODEL.tflite")
+    if not Path(sys.argv[1]).is_file():
+        sys.exit(f"{sys.argv[1]}: no such file, expected ONNX")
+    convert(*sys.argv[1:])
