@@ -9,7 +9,9 @@ Networks are those of `nets.py`, and `resnet8`, the trained one of tests/models.
 forms of weights, since ONNX Runtime has fast kernels for one of them only, and runs from the exported file and as float. LiteRT
 runs the same integers with signed inputs, the form of `--preset xnnpack`, and the same floats, both rewritten by `tflite.py`: its
 logits are compared with ONNX Runtime's before anything is measured. Engines take turns, a fifth of a second each: what disturbs
-one disturbs all. The ratio is that of the medians (over the rounds) to the fastest peer, whatever its form.
+one disturbs all. With one thread all of a round run on the same core, the next round on the next core: on a virtual machine, one core
+can be half as fast as another for seconds, and a process of its own (ours) would sit on another one than this one (the peers').
+A ratio is to the peer whose median over the rounds is least, whatever its form: the median over the rounds of both in the same round.
 """
 
 import argparse
@@ -149,15 +151,24 @@ def engines(net, folder, a):
 def compare(net, folder, a):
     all_engines = list(engines(net, folder, a))
     turns = {engine.name: [] for engine in all_engines}
-    for _ in range(a.rounds):
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for round in range(a.rounds):
+        if a.threads == 1 and cores:
+            os.sched_setaffinity(0, {cores[round % len(cores)]})
         for engine in all_engines:
             turns[engine.name].append(engine.turn())
-    rows = [(name, *np.median(np.array(found), axis=0)) for name, found in turns.items()]
-    best = min(median for name, median, _ in rows if not name.startswith("intact"))
+    if cores:
+        os.sched_setaffinity(0, cores)
+    turns = {name: np.array(found) for name, found in turns.items()}
+    medians = {name: np.median(found, axis=0) for name, found in turns.items()}
+    best = min((name for name in turns if not name.startswith("intact")), key=lambda name: medians[name][0])
     print(f"{net}, {a.threads} thread{'s' if a.threads > 1 else ''}")
-    for name, median, fifth in rows:
-        ratio = f"   {median / best:.2f} of the fastest peer" if name.startswith("intact") else ""
-        print(f"  {name:40} median {median:8.1f} us   5th percentile {fifth:8.1f} us{ratio}", flush=True)
+    for name, (median, fifth) in medians.items():
+        line = f"  {name:40} median {median:8.1f} us   5th percentile {fifth:8.1f} us"
+        if name.startswith("intact"):
+            ratios = turns[name][:, 0] / turns[best][:, 0]
+            line += f"   {np.median(ratios):.2f} of {best} ({ratios.min():.2f} to {ratios.max():.2f})"
+        print(line, flush=True)
 
 
 def main():
