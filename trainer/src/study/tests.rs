@@ -51,7 +51,19 @@ fn the_table_compares_what_all_starts_have() {
         "| --- | --- | --- |",
         "| a | 10.0 ± 0.0 | 60.0 ± 14.1 |",
         "| b | 30.0 ± 0.0 | 40.0 ± 0.0 |",
+        "| a less b | -20.0 | +20.0 |",
         "",
     ];
     assert_eq!(lines, expected);
+
+    // Networks 0 and 1 are 10 and 30 points apart: 20, and the error of that mean 14.1 / sqrt 2.
+    let two = [
+        found("a", 0, 1, [0.1, 0.5]),
+        found("a", 1, 1, [0.2, 0.9]),
+        found("b", 0, 1, [0.1, 0.4]),
+        found("b", 1, 1, [0.2, 0.6]),
+    ];
+    let text = table(&two, &[0, 1]);
+    assert!(text.contains("| a | 15.0 | 70.0 |\n"), "{text}");
+    assert!(text.contains("| a less b | +0.0 ± 0.0 | +20.0 ± 10.0 |\n"), "{text}");
 }
