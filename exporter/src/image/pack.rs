@@ -3,14 +3,20 @@
 /// Rows of a convolution: `K C/groups R S` becomes, for each `K`, `R S C/groups`; a depthwise one becomes, for each tap
 /// of `R S`, all `C`.
 pub(super) fn convolution(weight: &[i16], out_channels: usize, taps: usize, depthwise: bool) -> Vec<Vec<i16>> {
-    let in_group = weight.len() / (out_channels * taps);
-    let at = |k: usize, c: usize, tap: usize| weight[(k * in_group + c) * taps + tap];
     if depthwise {
-        (0..taps).map(|tap| (0..out_channels).map(|k| at(k, 0, tap)).collect()).collect()
-    } else {
-        let row = |k| (0..taps * in_group).map(|i| at(k, i % in_group, i / in_group)).collect();
-        (0..out_channels).map(row).collect()
+        return (0..taps).map(|tap| every(taps, &weight[tap..]).collect()).collect();
     }
+    let turned = |weight: &[i16]| {
+        let mut row = Vec::with_capacity(weight.len());
+        (0..taps).for_each(|tap| row.extend(every(taps, &weight[tap..])));
+        row
+    };
+    weight.chunks_exact(weight.len() / out_channels).map(turned).collect()
+}
+
+/// The first value and every `step`th after it: of one tap, those of all channels.
+fn every(step: usize, values: &[i16]) -> impl Iterator<Item = i16> {
+    values.iter().step_by(step).copied()
 }
 
 /// Rows of a dense layer whose input is an image of `c` channels with `pixels` pixels each: columns go from `C H W` to
@@ -34,7 +40,14 @@ pub(super) fn stored_bits(bits: u8) -> u8 {
 pub(super) fn bytes(rows: &[Vec<i16>], bits: u8, lift: i16) -> Vec<u8> {
     let mask = (1u16 << bits) - 1;
     let pack = |part: &[i16]| part.iter().rev().fold(0u16, |byte, &q| byte << bits | ((q + lift) as u16 & mask)) as u8;
-    rows.iter().flat_map(|row| row.chunks(8 / usize::from(bits)).map(pack)).collect()
+    let mut bytes = Vec::new();
+    for row in rows {
+        match bits {
+            8 => bytes.extend(row.iter().map(|q| (q + lift) as u8)),
+            _ => bytes.extend(row.chunks(8 / usize::from(bits)).map(pack)),
+        }
+    }
+    bytes
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Tries the greedy orders; the last of them is returned.
+    /// Tries the greedy orders until one is enough; the last that was tried is returned.
     fn orders(&mut self) -> Vec<usize> {
         let buffers = self.buffers;
         let orders: [Key; 5] = [
@@ -127,6 +127,9 @@ impl Search<'_> {
         let mut ids: Vec<usize> = (0..buffers.len()).filter(|&i| buffers[i].bytes > 0).collect();
         let mut placed = Vec::with_capacity(ids.len());
         for order in orders {
+            if self.bytes <= self.enough {
+                break;
+            }
             ids.sort_by_key(|&i| order(buffers, i));
             placed.clear();
             self.greedy(&ids, &mut placed, u64::MAX);
@@ -149,6 +152,9 @@ impl Search<'_> {
 
     /// Swaps two buffers of an order, again and again, and keeps what is no worse.
     fn improve(&mut self, order: &mut [usize]) {
+        if self.bytes <= self.enough {
+            return;
+        }
         let (mut state, mut least) = (1u64, u64::MAX);
         // How `order` is placed: buffers before the first of two that are swapped stay where they are.
         let (mut placed, mut tried) = (Vec::with_capacity(order.len()), Vec::with_capacity(order.len()));

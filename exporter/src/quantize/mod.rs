@@ -214,9 +214,12 @@ fn layer(
         encode(weight, 0..channels).map_err(parameter)?
     };
     let lowest = grid.lowest(&encoding);
-    let quantized = |(i, &w): (usize, &f32)| encoding.quantize(i / row, w).max(lowest) as i16;
+    let mut quantized = Vec::with_capacity(weight.len());
+    for (k, row) in weight.chunks_exact(row).enumerate() {
+        quantized.extend(row.iter().map(|&w| encoding.quantize(k, w).max(lowest) as i16));
+    }
     Ok(Integers {
-        weight: weight.iter().enumerate().map(quantized).collect(),
+        weight: quantized,
         bias: (0..channels).map(|k| integer_bias(bias(k), scales[0], encoding.channel(k).0)).collect(),
         encoding,
     })

@@ -9,12 +9,11 @@
 //! * States that no branch reaches are not concatenated as zeros; whoever reads the rest has no weights for them.
 
 use super::blueprint::{Blueprint, Convolution, Layer, LayerOp, Parameter, ValueId};
-use exporter::calibrate::Clipping;
 use exporter::image::ImageWriteError;
 use exporter::network::{
-    BatchNorm, Conv2d, Dense, Encoding, Network, NetworkError, Op, Pool, Preprocessing, Shape, TensorId, Window,
+    BatchNorm, Conv2d, Dense, Encoding, Integers, Network, NetworkError, Op, Pool, Preprocessing, Shape, TensorId,
+    Window,
 };
-use exporter::quantize::{self, QuantizeError, Scheme, Weights};
 
 /// Epsilon of BatchNorm.
 pub const EPSILON: f32 = 1e-5;
@@ -25,9 +24,6 @@ pub enum ArenaError {
     /// The blueprint makes no network.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// It has no integers.
-    #[error(transparent)]
-    Quantize(#[from] QuantizeError),
     /// It makes no image.
     #[error(transparent)]
     Image(#[from] ImageWriteError),
@@ -71,19 +67,30 @@ pub(super) fn arena_fits(blueprint: &Blueprint, most: u64) -> Result<bool, Arena
     Ok(exporter::image::arena_fits(&in_integers(blueprint)?, most)?)
 }
 
-/// The network with 8-bit weights and activations.
+/// The network with 8-bit weights and activations. The plan depends on shapes alone: weights are zeros, and BatchNorm, which is
+/// folded before there are integers, is left out.
 fn in_integers(blueprint: &Blueprint) -> Result<Network, ArenaError> {
     let [c, h, w] = blueprint.shape(0);
     let preprocessing = Preprocessing { mean: vec![0.0; c], std: vec![1.0; c] };
     let network = Network::new("arena", Shape::new(c, h, w), preprocessing, vec![]);
-    // The plan depends on shapes alone: any weights will do, and BatchNorm is folded before there are integers.
     let mut zeros = |_: usize, parameter: &Parameter| vec![0.0; parameter.len()];
     let mut network = Assembly::new(blueprint, network, false, &mut zeros).run()?;
+    let encoding = Encoding::asymmetric(8, false, -1.0, 1.0);
     for id in network.integer_tensors() {
-        network.tensors[id].encoding = Some(Encoding::asymmetric(8, false, -1.0, 1.0));
+        network.tensors[id].encoding = Some(encoding.clone());
     }
-    let weights = Weights { bits: 8, scheme: Scheme::AsymmetricPerTensor, clipping: Clipping::MinMax };
-    Ok(quantize::quantize(network, weights)?)
+    let zeros = |weights: usize, channels: usize| {
+        let weight = vec![encoding.zero_point[0] as i16; weights];
+        Some(Integers { encoding: encoding.clone(), weight, bias: vec![0; channels] })
+    };
+    for node in &mut network.nodes {
+        match &mut node.op {
+            Op::Conv2d(conv) => conv.integers = zeros(conv.weight.len(), conv.out_channels),
+            Op::Dense(dense) => dense.integers = zeros(dense.weight.len(), dense.out_features),
+            _ => {}
+        }
+    }
+    Ok(network)
 }
 
 /// Gives a parameter, with its index, its values.
