@@ -46,9 +46,12 @@ impl Pool3 {
         self.stride * self.phase()
     }
 
-    /// Where in its row of the framed plane the tap of the first window lies.
-    fn tap(&self, t: usize) -> usize {
-        t % self.stride * self.phase() + t / self.stride
+    /// Where the taps of the first window lie in the framed plane, row by row.
+    fn taps(&self) -> [usize; 9] {
+        std::array::from_fn(|t| {
+            let (row, column) = (t / 3, t % 3);
+            row * self.row() + column % self.stride * self.phase() + column / self.stride
+        })
     }
 
     /// A frame without its plane.
@@ -112,12 +115,13 @@ simd! {
 
 simd! {
     fn averages<'a>(frame: &'a [f32], g: Pool3, shares: &'a [f32], y: &'a mut [f32]) {
-        let [_, ow] = g.output();
+        let ([_, ow], taps, step) = (g.output(), g.taps(), g.stride * g.row());
         for (oy, (row, shares)) in y.chunks_exact_mut(ow).zip(shares.chunks_exact(ow)).enumerate() {
+            let frame = &frame[oy * step..];
             for (block, (out, shares)) in row.chunks_mut(BLOCK).zip(shares.chunks(BLOCK)).enumerate() {
                 let mut sum = [0f32; BLOCK];
-                for t in 0..9 {
-                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                for tap in taps {
+                    let x = &frame[tap + block * BLOCK..][..BLOCK];
                     for i in 0..BLOCK {
                         sum[i] += x[i];
                     }
@@ -132,11 +136,13 @@ simd! {
 
 simd! {
     fn maxima<'a>(frame: &'a [f32], g: Pool3, y: &'a mut [f32]) {
+        let (taps, step) = (g.taps(), g.stride * g.row());
         for (oy, row) in y.chunks_exact_mut(g.output()[1]).enumerate() {
+            let frame = &frame[oy * step..];
             for (block, out) in row.chunks_mut(BLOCK).enumerate() {
                 let mut most = [f32::NEG_INFINITY; BLOCK];
-                for t in 0..9 {
-                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                for tap in taps {
+                    let x = &frame[tap + block * BLOCK..][..BLOCK];
                     for i in 0..BLOCK {
                         most[i] = if x[i] > most[i] { x[i] } else { most[i] };
                     }
@@ -149,13 +155,14 @@ simd! {
 
 simd! {
     /// Which tap is the first of the largest, for each window, into a framed result.
-    fn first_largest<'a>(frame: &'a [f32], g: Pool3, taps: &'a mut [f32]) {
-        let [oh, ow] = g.output();
-        for (oy, row) in taps.chunks_exact_mut(g.result_row()).take(oh).enumerate() {
+    fn first_largest<'a>(frame: &'a [f32], g: Pool3, largest: &'a mut [f32]) {
+        let ([oh, ow], taps, step) = (g.output(), g.taps(), g.stride * g.row());
+        for (oy, row) in largest.chunks_exact_mut(g.result_row()).take(oh).enumerate() {
+            let frame = &frame[oy * step..];
             for (block, out) in row[BACK..][..ow].chunks_mut(BLOCK).enumerate() {
                 let (mut most, mut first) = ([f32::NEG_INFINITY; BLOCK], [0f32; BLOCK]);
-                for t in 0..9 {
-                    let x = &frame[(oy * g.stride + t / 3) * g.row() + g.tap(t % 3) + block * BLOCK..][..BLOCK];
+                for (t, tap) in taps.into_iter().enumerate() {
+                    let x = &frame[tap + block * BLOCK..][..BLOCK];
                     for i in 0..BLOCK {
                         let larger = x[i] > most[i];
                         most[i] = if larger { x[i] } else { most[i] };
@@ -176,15 +183,30 @@ simd! {
         for (p, phase) in row.chunks_exact_mut(g.phase()).enumerate() {
             // The columns of this phase that hold pixels.
             let (first, count) = (usize::from(p == 0), (g.input[1] + p) / s);
+            // Of each tap, where the windows begin whose tap the first pixel is, and which tap it is.
+            let (mut windows, mut found) = ([(0, 0f32); 9], 0);
+            for r in (0..3).filter(|r| y + 1 >= *r && (y + 1 - r).is_multiple_of(s) && (y + 1 - r) / s < oh) {
+                for c in (p..3).step_by(s) {
+                    let from = (y + 1 - r) / s * g.result_row() + BACK + first - c / s;
+                    windows[found] = (from, (3 * r + c) as f32);
+                    found += 1;
+                }
+            }
             for (block, out) in phase[first..][..count].chunks_mut(BLOCK).enumerate() {
                 let mut sum = [0f32; BLOCK];
-                for r in (0..3).filter(|r| y + 1 >= *r && (y + 1 - r).is_multiple_of(s) && (y + 1 - r) / s < oh) {
-                    for c in (p..3).step_by(s) {
-                        let from = (y + 1 - r) / s * g.result_row() + BACK + first - c / s + block * BLOCK;
-                        let (dy, taps, t) = (&dy[from..][..BLOCK], &taps[from..][..BLOCK], (3 * r + c) as f32);
+                for &(from, t) in &windows[..found] {
+                    let dy = &dy[from + block * BLOCK..][..BLOCK];
+                    if g.average {
                         for i in 0..BLOCK {
-                            sum[i] += if g.average | (taps[i] == t) { dy[i] } else { 0.0 };
+                            sum[i] += dy[i];
                         }
+                        continue;
+                    }
+                    let taps = &taps[from + block * BLOCK..][..BLOCK];
+                    for i in 0..BLOCK {
+                        // With `if` this becomes one branch a pixel.
+                        let all_bits = u32::from(taps[i] == t).wrapping_neg();
+                        sum[i] += f32::from_bits(dy[i].to_bits() & all_bits);
                     }
                 }
                 out.copy_from_slice(&sum[..out.len()]);

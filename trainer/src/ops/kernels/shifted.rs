@@ -174,28 +174,39 @@ impl Dots<'_> {
         }
         let mut sums = [[simd.splat_f32s(0.0); D]; K];
         for image in 0..images {
-            let dy: [&[S::f32s]; K] = std::array::from_fn(|i| {
-                S::as_simd_f32s(&dy[(k + i).min(rows - 1) * stride + image * apart[1]..][..positions]).0
-            });
-            let x: [&[S::f32s]; D] = std::array::from_fn(|i| {
-                S::as_simd_f32s(&lines[self.reads[(d + i).min(depth - 1)] + image * apart[0]..][..positions]).0
-            });
-            for p in 0..positions / S::F32_LANES {
+            let vectors = positions / S::F32_LANES;
+            let (mut x, mut rows_of_dy): ([&[S::f32s]; D], [&[S::f32s]; K]) = ([&[]; D], [&[]; K]);
+            for i in 0..K {
+                let from = (k + i).min(rows - 1) * stride + image * apart[1];
+                rows_of_dy[i] = &S::as_simd_f32s(&dy[from..][..positions]).0[..vectors];
+            }
+            for i in 0..D {
+                let from = self.reads[(d + i).min(depth - 1)] + image * apart[0];
+                x[i] = &S::as_simd_f32s(&lines[from..][..positions]).0[..vectors];
+            }
+            for p in 0..vectors {
                 let mut line = [simd.splat_f32s(0.0); D];
                 for i in 0..D {
                     line[i] = x[i][p];
                 }
                 for i in 0..K {
-                    let dy = dy[i][p];
+                    let dy = rows_of_dy[i][p];
                     for j in 0..D {
                         sums[i][j] = simd.mul_add_f32s(dy, line[j], sums[i][j]);
                     }
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate().take(rows - k) {
-            for (j, sum) in sums.iter().enumerate().take(depth - d) {
-                self.dw[(k + i) * depth + d + j] += simd.reduce_sum_f32s(*sum);
+        // All of them: sums that are chosen at run time would be kept in memory throughout.
+        let mut totals = [[0.0; D]; K];
+        for i in 0..K {
+            for j in 0..D {
+                totals[i][j] = simd.reduce_sum_f32s(sums[i][j]);
+            }
+        }
+        for (i, totals) in totals.iter().enumerate().take(rows - k) {
+            for (j, total) in totals.iter().enumerate().take(depth - d) {
+                self.dw[(k + i) * depth + d + j] += total;
             }
         }
     }
