@@ -64,14 +64,43 @@ impl Pool3 {
         BACK + self.phase()
     }
 
-    /// One over the taps inside the plane, for each output.
+    /// For each row of the input, phase by phase, the windows that its first pixel is in: where in a framed result they lie, and
+    /// which tap of them the pixel is.
+    fn windows(&self) -> Vec<Vec<(usize, f32)>> {
+        let (s, [oh, _]) = (self.stride, self.output());
+        let of = |y: usize, phase: usize| {
+            let rows = (0..3).filter(move |r| y + 1 >= *r && (y + 1 - r).is_multiple_of(s) && (y + 1 - r) / s < oh);
+            let first = first_column(phase);
+            rows.flat_map(move |r| {
+                let row = (y + 1 - r) / s * self.result_row() + BACK + first;
+                (phase..3).step_by(s).map(move |c| (row - c / s, (3 * r + c) as f32))
+            })
+        };
+        (0..self.input[0] * s).map(|i| of(i / s, i % s).collect()).collect()
+    }
+
+    /// From one row of shares to the next.
+    fn shares_row(&self) -> usize {
+        self.output()[1].next_multiple_of(BLOCK)
+    }
+
+    /// One over the taps inside the plane, for each output, each row filled up to whole blocks.
     fn shares(&self) -> Vec<f32> {
         let [rows, columns] = [0, 1].map(|axis| {
             let taps = |o: usize| (0..3).filter(|t| (1..=self.input[axis]).contains(&(o * self.stride + t))).count();
             (0..self.output()[axis]).map(taps).collect::<Vec<_>>()
         });
-        rows.iter().flat_map(|r| columns.iter().map(move |c| 1.0 / (r * c) as f32)).collect()
+        let mut shares = vec![0.0; rows.len() * self.shares_row()];
+        for (shares, r) in shares.chunks_exact_mut(self.shares_row()).zip(rows) {
+            shares.iter_mut().zip(&columns).for_each(|(share, c)| *share = 1.0 / (r * c) as f32);
+        }
+        shares
     }
+}
+
+/// The first column of a phase that holds a pixel: phase 0 begins with the padding.
+fn first_column(phase: usize) -> usize {
+    usize::from(phase == 0)
 }
 
 simd! {
@@ -116,9 +145,9 @@ simd! {
 simd! {
     fn averages<'a>(frame: &'a [f32], g: Pool3, shares: &'a [f32], y: &'a mut [f32]) {
         let ([_, ow], taps, step) = (g.output(), g.taps(), g.stride * g.row());
-        for (oy, (row, shares)) in y.chunks_exact_mut(ow).zip(shares.chunks_exact(ow)).enumerate() {
+        for (oy, (row, shares)) in y.chunks_exact_mut(ow).zip(shares.chunks_exact(g.shares_row())).enumerate() {
             let frame = &frame[oy * step..];
-            for (block, (out, shares)) in row.chunks_mut(BLOCK).zip(shares.chunks(BLOCK)).enumerate() {
+            for (block, (out, shares)) in row.chunks_mut(BLOCK).zip(shares.chunks_exact(BLOCK)).enumerate() {
                 let mut sum = [0f32; BLOCK];
                 for tap in taps {
                     let x = &frame[tap + block * BLOCK..][..BLOCK];
@@ -126,9 +155,10 @@ simd! {
                         sum[i] += x[i];
                     }
                 }
-                for ((out, sum), share) in out.iter_mut().zip(sum).zip(shares) {
-                    *out = sum * share;
+                for i in 0..BLOCK {
+                    sum[i] *= shares[i];
                 }
+                out.copy_from_slice(&sum[..out.len()]);
             }
         }
     }
@@ -176,25 +206,15 @@ simd! {
 }
 
 simd! {
-    /// Row `y` of the input's gradient, by phases: what the windows give that the pixel is in, or is the largest of. `dy` and
-    /// `taps` are framed.
-    fn gather<'a>(dy: &'a [f32], taps: &'a [f32], g: Pool3, y: usize, row: &'a mut [f32]) {
-        let (s, [oh, _]) = (g.stride, g.output());
-        for (p, phase) in row.chunks_exact_mut(g.phase()).enumerate() {
+    /// A row of the input's gradient, by phases: what the windows give that the pixel is in, or is the largest of. `windows` are
+    /// those of the row, `dy` and `taps` are framed.
+    fn gather<'a>(dy: &'a [f32], taps: &'a [f32], g: Pool3, windows: &'a [Vec<(usize, f32)>], row: &'a mut [f32]) {
+        for (p, (phase, windows)) in row.chunks_exact_mut(g.phase()).zip(windows).enumerate() {
             // The columns of this phase that hold pixels.
-            let (first, count) = (usize::from(p == 0), (g.input[1] + p) / s);
-            // Of each tap, where the windows begin whose tap the first pixel is, and which tap it is.
-            let (mut windows, mut found) = ([(0, 0f32); 9], 0);
-            for r in (0..3).filter(|r| y + 1 >= *r && (y + 1 - r).is_multiple_of(s) && (y + 1 - r) / s < oh) {
-                for c in (p..3).step_by(s) {
-                    let from = (y + 1 - r) / s * g.result_row() + BACK + first - c / s;
-                    windows[found] = (from, (3 * r + c) as f32);
-                    found += 1;
-                }
-            }
+            let (first, count) = (first_column(p), (g.input[1] + p) / g.stride);
             for (block, out) in phase[first..][..count].chunks_mut(BLOCK).enumerate() {
                 let mut sum = [0f32; BLOCK];
-                for &(from, t) in &windows[..found] {
+                for &(from, t) in windows {
                     let dy = &dy[from + block * BLOCK..][..BLOCK];
                     if g.average {
                         for i in 0..BLOCK {
@@ -237,7 +257,7 @@ pub(crate) fn forward(x: &[f32], g: Pool3) -> Vec<f32> {
 /// `dx` from the same `x`.
 pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
     let [[h, w], [oh, ow]] = [g.input, g.output()];
-    let shares = g.shares();
+    let (shares, windows) = (g.shares(), g.windows());
     let mut dx = vec![0.0; x.len()];
     let result = || vec![0f32; oh * g.result_row()];
     let columns: Range<usize> = BACK..BACK + ow;
@@ -247,7 +267,7 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
             for (oy, (given, dy)) in given.chunks_exact_mut(g.result_row()).zip(dy.chunks_exact(ow)).enumerate() {
                 let given = &mut given[columns.clone()];
                 if g.average {
-                    let shares = &shares[oy * ow..];
+                    let shares = &shares[oy * g.shares_row()..];
                     given.iter_mut().zip(dy).zip(shares).for_each(|((g, d), share)| *g = d * share);
                 } else {
                     copy(given, dy);
@@ -257,8 +277,8 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], g: Pool3) -> Vec<f32> {
                 fill(g, x, frame);
                 first_largest(frame, g, taps);
             }
-            for (y, dx) in dx.chunks_exact_mut(w).enumerate() {
-                gather(given, taps, g, y, row);
+            for (dx, windows) in dx.chunks_exact_mut(w).zip(windows.chunks_exact(g.stride)) {
+                gather(given, taps, g, windows, row);
                 unfill(g, row, dx);
             }
         },

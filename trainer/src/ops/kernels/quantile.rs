@@ -16,6 +16,8 @@ const DEVIATIONS: f64 = 4.0;
 const CHUNK: usize = 64 * 1024;
 /// Values that are counted, then looked at again for those between.
 const BLOCK: usize = 1024;
+/// Values that are looked at together.
+const LANES: usize = 16;
 
 /// Two values with a rank between them, and what was found of all others.
 #[derive(Clone, Debug)]
@@ -30,7 +32,6 @@ struct Bracket {
 simd! {
     /// How many are below `ends[0]`, up to it, up to `ends[1]`; and 0 if all are finite, NaN if not.
     fn count<'a>(x: &'a [f32], ends: [f32; 2]) -> ([u32; 3], f32) {
-        const LANES: usize = 16;
         let (mut counts, mut poison) = ([[0u32; LANES]; 3], [0f32; LANES]);
         let mut see = |i: usize, v: f32| {
             counts[0][i] += u32::from(v < ends[0]);
@@ -51,6 +52,27 @@ simd! {
     }
 }
 
+simd! {
+    /// Puts the values strictly between the ends, few of many, side by side; returns how many there are.
+    fn keep<'a>(x: &'a [f32], ends: [f32; 2], kept: &'a mut [f32; BLOCK]) -> usize {
+        let ([first, last], mut length) = (ends, 0);
+        for chunk in x.chunks(LANES) {
+            let mut any = 0;
+            for v in chunk {
+                any |= u32::from(first < *v) & u32::from(*v < last);
+            }
+            if any == 0 {
+                continue;
+            }
+            for v in chunk {
+                kept[length] = *v;
+                length += usize::from(first < *v && *v < last);
+            }
+        }
+        length
+    }
+}
+
 impl Bracket {
     /// Of the rank that share `share` of a sorted sample has among many more.
     fn new(sorted: &[f32], share: f32) -> Self {
@@ -64,7 +86,6 @@ impl Bracket {
 
     /// Takes values in; false if one is not finite.
     fn see(&mut self, x: &[f32]) -> bool {
-        let [first, last] = self.ends;
         let mut finite = true;
         let mut kept = [0f32; BLOCK];
         for block in x.chunks(BLOCK) {
@@ -74,11 +95,7 @@ impl Bracket {
                 *sum += count as usize;
             }
             if counts[1] < counts[2] {
-                let mut length = 0;
-                for &v in block {
-                    kept[length] = v;
-                    length += usize::from(first < v && v < last);
-                }
+                let length = keep(block, self.ends, &mut kept);
                 self.between.extend_from_slice(&kept[..length]);
             }
         }
