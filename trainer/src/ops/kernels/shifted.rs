@@ -175,14 +175,15 @@ impl Dots<'_> {
         let mut sums = [[simd.splat_f32s(0.0); D]; K];
         for image in 0..images {
             let vectors = positions / S::F32_LANES;
-            let (mut x, mut rows_of_dy): ([&[S::f32s]; D], [&[S::f32s]; K]) = ([&[]; D], [&[]; K]);
-            for i in 0..K {
+            let mut dy_rows = [&[] as &[S::f32s]; K];
+            for (i, row) in dy_rows.iter_mut().enumerate() {
                 let from = (k + i).min(rows - 1) * stride + image * apart[1];
-                rows_of_dy[i] = &S::as_simd_f32s(&dy[from..][..positions]).0[..vectors];
+                *row = &S::as_simd_f32s(&dy[from..][..positions]).0[..vectors];
             }
-            for i in 0..D {
+            let mut x = [&[] as &[S::f32s]; D];
+            for (i, x) in x.iter_mut().enumerate() {
                 let from = self.reads[(d + i).min(depth - 1)] + image * apart[0];
-                x[i] = &S::as_simd_f32s(&lines[from..][..positions]).0[..vectors];
+                *x = &S::as_simd_f32s(&lines[from..][..positions]).0[..vectors];
             }
             for p in 0..vectors {
                 let mut line = [simd.splat_f32s(0.0); D];
@@ -190,7 +191,7 @@ impl Dots<'_> {
                     line[i] = x[i][p];
                 }
                 for i in 0..K {
-                    let dy = rows_of_dy[i][p];
+                    let dy = dy_rows[i][p];
                     for j in 0..D {
                         sums[i][j] = simd.mul_add_f32s(dy, line[j], sums[i][j]);
                     }
