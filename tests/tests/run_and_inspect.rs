@@ -67,6 +67,15 @@ fn packed_weights_are_used_and_named() {
 }
 
 #[test]
+fn what_threads_gain_is_told_for_both() {
+    let image = fixture::image();
+    let gain = intact(&["bench", &image, "--gain", "--threads", "2", "--seconds", "0.01"]).expect(0).stdout;
+    for part in [" turns of 40 runs each, ", "\none thread: median ", "\nup to 2 threads: median ", "\ngain: median "] {
+        assert!(gain.contains(part), "{part}: {gain}");
+    }
+}
+
+#[test]
 fn a_folder_gets_a_line_for_each_picture_and_a_summary() {
     let folder = fixture::class_folders(3);
     let cats = folder.path().join("test");
