@@ -59,6 +59,8 @@ def main():
     parser.add_argument("--intact", type=Path, default=root / "target/release/intact", help="the command line to measure")
     parser.add_argument("--rounds", type=int, default=12)
     a = parser.parse_args()
+    if a.rounds < 1:
+        parser.error(f"--rounds: found {a.rounds}, expected 1 or more")
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         sys.exit("two threads need two cores; there is one")

@@ -21,8 +21,8 @@ pub(crate) struct Arguments {
     model: PathBuf,
 
     /// Seconds to measure for
-    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
-    seconds: f64,
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = super::seconds, allow_negative_numbers = true)]
+    seconds: Duration,
 
     /// Kernels: `reference`, `portable` or an instruction set of this machine; the fastest if not given
     #[arg(long, value_name = "NAME")]
@@ -52,6 +52,14 @@ fn prepared<'i>(a: &Arguments, image: Image<'i>, threads: NonZero<usize>) -> Pre
     Prepared::with(image, a.kernels.unwrap_or_else(Executor::best)).with_threads(threads)
 }
 
+/// How many threads run a network, in words.
+fn threads(network: &Prepared<'_>) -> String {
+    match network.threads() {
+        1 => "one thread".to_owned(),
+        threads => format!("up to {threads} threads"),
+    }
+}
+
 /// The value below which a share of sorted times or ratios lies.
 fn at<T: Copy>(sorted: &[T], share: f64) -> T {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
@@ -78,7 +86,7 @@ fn gain(a: &Arguments, image: Image<'_>, pixels: &[u8]) -> Result<String> {
     let mut turns = vec![];
     // The first pair of turns warms up.
     let start = Instant::now();
-    while turns.len() < 2 || start.elapsed().as_secs_f64() < a.seconds {
+    while turns.len() < 2 || start.elapsed() < a.seconds {
         turns.push([turn(0)?, turn(1)?]);
     }
     turns.remove(0);
@@ -94,13 +102,13 @@ fn gain(a: &Arguments, image: Image<'_>, pixels: &[u8]) -> Result<String> {
         format!("median {median:.1} us, 5th percentile {low:.1} us")
     };
     Ok(format!(
-        "{}: {} turns of {RUNS} runs each, {} kernels, medians of the turns\none thread: {}\nup to {} threads: {}\ngain: median {:.2}, \
+        "{}: {} turns of {RUNS} runs each, {} kernels, medians of the turns\none thread: {}\n{}: {}\ngain: median {:.2}, \
          5th percentile {:.2}, 95th {:.2}; below 1 in {:.1} % of the turns, below 0.95 in {:.1} %\n",
         image.name(),
         gains.len(),
         networks[1].executor(),
         shown(&one),
-        networks[1].threads(),
+        threads(&networks[1]),
         shown(&all),
         at(&gains, 0.5),
         at(&gains, 0.05),
@@ -120,7 +128,7 @@ fn latency(a: &Arguments, image: Image<'_>, pixels: &[u8]) -> Result<String> {
     network.run_pixels(pixels)?;
     let mut times = Vec::new();
     let start = Instant::now();
-    while times.is_empty() || start.elapsed().as_secs_f64() < a.seconds {
+    while times.is_empty() || start.elapsed() < a.seconds {
         let begin = Instant::now();
         network.run_pixels(pixels)?;
         times.push(begin.elapsed());
@@ -149,10 +157,7 @@ fn latency(a: &Arguments, image: Image<'_>, pixels: &[u8]) -> Result<String> {
         "{}: {} runs, {}, {} kernels, {}\nmedian {:.1} us, 5th percentile {:.1} us, 95th {:.1} us; {} MAC, {rate:.2} GMAC/s\n\n{}",
         image.name(),
         times.len(),
-        match network.threads() {
-            1 => "one thread".to_owned(),
-            threads => format!("up to {threads} threads"),
-        },
+        threads(&network),
         network.executor(),
         network.origin(),
         microseconds(at(&times, 0.5)),

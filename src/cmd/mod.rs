@@ -26,6 +26,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 #[cfg(feature = "train")]
 pub(crate) use data::DataArguments;
+use std::time::Duration;
 
 /// Carries a quantized CNN, integer for integer, from training to the device.
 ///
@@ -62,6 +63,12 @@ enum Verb {
     Boards(boards::Arguments),
     #[cfg(feature = "train")]
     Graphs(graphs::Arguments),
+}
+
+/// Reads how long to measure for: seconds, neither negative nor without end.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("expected a number of seconds from 0 up: {error}"))
 }
 
 /// Runs one verb.

@@ -55,6 +55,15 @@ fn a_truncated_flash_image_is_refused_at_every_length() {
 }
 
 #[test]
+fn a_time_without_end_is_refused() {
+    for seconds in ["nan", "inf", "-1", "soon"] {
+        intact(&["bench", &fixture::image(), "--gain", "--seconds", seconds])
+            .expect(2)
+            .complains(&["--seconds", seconds]);
+    }
+}
+
+#[test]
 fn a_flipped_bit_anywhere_in_a_flash_image_is_refused() {
     let image = fs::read(fixture::image()).unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -40,8 +40,8 @@ pub(crate) struct Arguments {
     batch: usize,
 
     /// Measure for about so long
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
+    #[arg(long, default_value = "5", value_parser = crate::cmd::seconds, allow_negative_numbers = true)]
+    seconds: Duration,
 
     /// Networks that run at once
     #[arg(long, default_value_t = 2)]
@@ -74,7 +74,7 @@ impl Arguments {
         let (grad, scores) = step()?;
         let loss = scores.iter().map(|score| f64::from(score.loss)).sum::<f64>() / scores.len() as f64;
         let (began, mut times) = (Instant::now(), Vec::new());
-        while times.is_empty() || began.elapsed().as_secs_f64() < self.seconds {
+        while times.is_empty() || began.elapsed() < self.seconds {
             let step_began = Instant::now();
             step()?;
             times.push(step_began.elapsed());
