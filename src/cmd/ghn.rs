@@ -2,6 +2,7 @@
 
 mod eval;
 mod lines;
+mod noise;
 mod signal;
 mod step;
 mod study;
@@ -23,6 +24,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Train(Box<train::Arguments>),
     Eval(Box<eval::Arguments>),
+    Noise(noise::Arguments),
     Signal(signal::Arguments),
     Step(step::Arguments),
     Study(Box<study::Arguments>),
@@ -99,6 +101,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     match &a.verb {
         Verb::Train(a) => a.run(),
         Verb::Eval(a) => a.run(),
+        Verb::Noise(a) => a.run(),
         Verb::Signal(a) => a.run(),
         Verb::Step(a) => a.run(),
         Verb::Study(a) => a.run(),

@@ -1,5 +1,5 @@
 //! `intact ghn` as a person uses it: a training that is killed goes on from its checkpoint to the same hypernetwork, to the last
-//! bit; and what is refused before anything is drawn.
+//! bit; what is refused before anything is drawn; how noisy a gradient is.
 
 use intact_tests::command::{binary, intact};
 use std::fs;
@@ -56,4 +56,19 @@ fn figures_out_of_range_are_refused_before_networks_are_drawn() {
     wrong.extend(["--lr", "nan"].map(str::to_owned));
     intact(&wrong).expect(2).complains(&["rate: found NaN, expected a positive number"]);
     assert!(!folder.path().join("train.graphs").exists());
+}
+
+#[test]
+fn the_noise_of_a_gradient_is_shown_part_by_part() {
+    let ghn = concat!(env!("CARGO_MANIFEST_DIR"), "/../checkpoints/ghn-edge-folded.safetensors");
+    let noise = |nets: &str| intact(&["ghn", "noise", "--ghn", ghn, "--nets", nets, "--batches", "2", "--batch", "4"]);
+    let found = noise("3").expect(0).stdout;
+    let all = found.lines().find(|line| line.starts_with("| all |")).unwrap_or_else(|| panic!("{found}"));
+    let figures: Vec<f64> = all.split('|').filter_map(|cell| cell.trim().parse().ok()).collect();
+    let [_, nets, images, both, shared, own] = figures[..] else { panic!("{all}") };
+    assert!(both > 0.0 && found.contains("| decoder.conv.1.weight |"), "{found}");
+    // Of figures with two digits.
+    let close = |found: f64, expected: f64| (found - expected).abs() < 0.1 * (nets.abs() + images.abs() + both.abs());
+    assert!(close(shared, images + (nets + both) / 4.0) && close(own, (nets + images + both) / 4.0), "{all}");
+    noise("1").expect(2).complains(&["1 is not in 2.."]);
 }

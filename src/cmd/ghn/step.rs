@@ -68,7 +68,7 @@ impl Arguments {
         let data = exporter::data::open("shapes10", exporter::data::Split::Test, &Default::default())?;
         let data = data.sample(self.batch);
         let values = plain(&data, 0..data.len(), &Preprocessing::of(&data));
-        let images = Images { values, shape: [3, data.height(), data.width()], labels: data.labels().to_vec() };
+        let images = [Images { values, shape: [3, data.height(), data.width()], labels: data.labels().to_vec() }];
         let (workers, device) = (Workers::new(self.threads), trainer::device::by_name("cpu")?);
         let step = || gradient(&p, &pairs, &images, 10, f32::INFINITY, &workers, &device);
         let (grad, scores) = step()?;
@@ -86,11 +86,11 @@ impl Arguments {
             text["weight_bits"] = self.bits.weights.into();
             text["activation_bits"] = self.bits.activations.into();
             text["kernel"] = p.config().kernel.into();
-            text["labels"] = json!(images.labels);
+            text["labels"] = json!(images[0].labels);
             text["loss"] = loss.into();
             text["gradient_norm"] = grad.norm().into();
             write_atomically(&folder.join("step.json"), text.to_string().as_bytes())?;
-            let bytes: Vec<u8> = images.values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let bytes: Vec<u8> = images[0].values.iter().flat_map(|v| v.to_le_bytes()).collect();
             write_atomically(&folder.join("images.f32"), &bytes)?;
         }
         let ms = |time: Duration| 1e3 * time.as_secs_f64();

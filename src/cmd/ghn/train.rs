@@ -39,6 +39,15 @@ enum RoundingName {
     NoiseOnWeights,
 }
 
+/// Which images the networks of a step see
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StepImages {
+    /// All the same, as in the paper
+    Shared,
+    /// Each its own: less noise in the gradient, in the same time
+    Own,
+}
+
 /// Where figures come from that are not given
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum RecipeName {
@@ -81,9 +90,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     steps: Option<u64>,
 
-    /// Images of one step
+    /// Images that a network of a step sees
     #[arg(long)]
     batch: Option<usize>,
+
+    /// Whether all networks of a step see the same; `own` in the recipe `quick`
+    #[arg(long, value_enum)]
+    step_images: Option<StepImages>,
 
     /// Networks of one step
     #[arg(long)]
@@ -176,6 +189,7 @@ impl Arguments {
                 nets: 50_000,
                 warmup: 200,
                 fall: Fall::Cosine,
+                own_images: true,
                 crop: false,
                 average: 0.998,
                 float_until: if self.bits == "all" { 0.5 } else { 0.0 },
@@ -191,6 +205,7 @@ impl Arguments {
             nets: self.nets.unwrap_or(base.nets),
             steps: self.steps.unwrap_or(base.steps),
             batch: self.batch.unwrap_or(base.batch),
+            own_images: self.step_images.map_or(base.own_images, |images| images == StepImages::Own),
             meta_batch: self.meta_batch.unwrap_or(base.meta_batch),
             rate: self.lr.unwrap_or(base.rate),
             warmup: self.warmup.unwrap_or(base.warmup),

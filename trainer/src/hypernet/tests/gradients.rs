@@ -125,14 +125,25 @@ fn losses_of_a_meta_batch_by_every_tensor() {
     let nets = [(&a, mode), (&b, mode)];
     // Images with something in them: on plain waves BatchNorm makes the loss so rough that no difference shows its slope.
     let data = exporter::data::open("shapes10", exporter::data::Split::Test, &Default::default()).unwrap();
-    let data = data.subset(order(data.len(), 0, 0).into_iter().take(32));
-    let values = plain(&data, 0..32, &Preprocessing::of(&data));
-    let images = Images { values, shape: [3, 32, 32], labels: data.labels().to_vec() };
-    let (p, device) = (parameters(false), Device::flex());
-    let run = |threads: usize, p: &Parameters| {
-        gradient(p, &nets, &images, 10, f32::INFINITY, &Workers::new(threads), &device).unwrap()
+    let data = data.subset(order(data.len(), 0, 0).into_iter().take(48));
+    let batch = |range: std::ops::Range<usize>| {
+        let values = plain(&data, range.clone(), &Preprocessing::of(&data));
+        Images { values, shape: [3, 32, 32], labels: data.labels()[range].to_vec() }
     };
-    let (grad, scores) = run(2, &p);
-    assert_eq!((&grad, &scores), (&run(1, &p).0, &run(3, &p).1), "the number of threads does not matter");
-    check(&p, &grad, [3e-4, 5e-2, 5e-4], |p| run(2, p).1.iter().map(|score| f64::from(score.loss)).sum::<f64>() / 2.0);
+    let (shared, own) = ([batch(0..32)], [batch(0..32), batch(16..48)]);
+    let (p, device) = (parameters(false), Device::flex());
+    let run = |images: &[Images], threads: usize, p: &Parameters| {
+        gradient(p, &nets, images, 10, f32::INFINITY, &Workers::new(threads), &device).unwrap()
+    };
+    let scores_of = |images: &[Images]| {
+        let (grad, scores) = run(images, 2, &p);
+        let (one, three) = (run(images, 1, &p), run(images, 3, &p));
+        assert_eq!((&grad, &scores), (&one.0, &three.1), "the number of threads does not matter");
+        let loss = |p: &Parameters| run(images, 2, p).1.iter().map(|score| f64::from(score.loss)).sum::<f64>() / 2.0;
+        check(&p, &grad, [3e-4, 5e-2, 5e-4], loss);
+        scores
+    };
+    let (of_shared, of_own) = (scores_of(&shared), scores_of(&own));
+    assert_eq!(of_shared[0], of_own[0], "the first network sees the same images");
+    assert_ne!(of_shared[1].loss, of_own[1].loss, "the second one does not");
 }

@@ -14,6 +14,7 @@ fn recipe() -> Recipe {
         nets: 20,
         steps: 12,
         batch: 8,
+        own_images: true,
         meta_batch: 2,
         warmup: 3,
         fall: Fall::Cosine,

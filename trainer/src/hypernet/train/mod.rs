@@ -5,11 +5,13 @@
 
 mod adam;
 mod describe;
+mod noise;
 mod recipe;
 mod run;
 mod step;
 
 pub use describe::describe;
+pub use noise::{Noise, Variance};
 pub use recipe::{Fall, Recipe};
 pub use run::{Event, Row, Run, State, TrainError, Window};
 pub use step::{Images, Score, Workers, gradient};

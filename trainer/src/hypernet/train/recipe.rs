@@ -37,8 +37,12 @@ pub struct Recipe {
     pub nets: usize,
     /// Steps in all.
     pub steps: u64,
-    /// Images of one step; all networks of the step see the same.
+    /// Images that a network of a step sees.
     pub batch: usize,
+    /// Whether each network of a step has images of its own, so that what is particular about them averages out in the gradient. In the
+    /// paper all see the same.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub own_images: bool,
     /// Whether images are shifted by up to four pixels, besides being mirrored.
     pub crop: bool,
     /// Networks of one step.
@@ -80,6 +84,11 @@ fn is_zero(share: &f64) -> bool {
     *share == 0.0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 impl Recipe {
     /// Section 4 of the paper: batch 32, meta-batch 4, 100 epochs of 45,000 images, Adam at 1e-3.
     pub fn paper(space: Space) -> Self {
@@ -92,6 +101,7 @@ impl Recipe {
             nets: 250_000,
             steps: 140_700,
             batch: 32,
+            own_images: false,
             crop: true,
             meta_batch: 4,
             rate: 1e-3,

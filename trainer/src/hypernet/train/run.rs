@@ -259,10 +259,12 @@ impl Run<'_> {
         let mut settings: BTreeMap<String, Window> = BTreeMap::new();
         let (mut length, mut in_a_row, mut taken) = (0.0, 0, 0u64);
         let mut shuffled = (u64::MAX, Vec::new());
+        let batches = if self.recipe.own_images { self.recipe.meta_batch as u64 } else { 1 };
         while state.progress.step < self.recipe.steps {
             let step = state.progress.step;
             let (nets, modes) = self.networks(step)?;
-            let images = self.images(step, &preprocessing, &mut shuffled);
+            let numbers = step * batches..(step + 1) * batches;
+            let images: Vec<_> = numbers.map(|batch| self.images(batch, &preprocessing, &mut shuffled)).collect();
             let pairs: Vec<_> = nets.iter().zip(modes).collect();
             let (grad, scores) =
                 gradient(&state.parameters, &pairs, &images, self.recipe.s_max, longest, &workers, self.device)?;
@@ -280,7 +282,7 @@ impl Run<'_> {
                     let window = settings.entry(mode.setting.to_string()).or_default();
                     window.nets += 1;
                     window.loss += f64::from(loss);
-                    window.accuracy += right as f64 / images.labels.len() as f64;
+                    window.accuracy += right as f64 / images[0].labels.len() as f64;
                 }
             } else {
                 state.progress.skipped += 1;
@@ -344,14 +346,15 @@ impl Run<'_> {
         Ok((nets, modes))
     }
 
-    fn images(&self, step: u64, preprocessing: &Preprocessing, shuffled: &mut (u64, Vec<usize>)) -> Images {
+    /// A batch, counted through all epochs.
+    fn images(&self, number: u64, preprocessing: &Preprocessing, shuffled: &mut (u64, Vec<usize>)) -> Images {
         let batch = self.recipe.batch.min(self.data.len());
         let per_epoch = (self.data.len() / batch) as u64;
-        let epoch = step / per_epoch;
+        let epoch = number / per_epoch;
         if shuffled.0 != epoch {
             *shuffled = (epoch, order(self.data.len(), self.recipe.seed, epoch));
         }
-        let first = (step % per_epoch) as usize * batch;
+        let first = (number % per_epoch) as usize * batch;
         let indices = &shuffled.1[first..first + batch];
         let changes = if self.recipe.crop { Augment::CROP_FLIP } else { Augment { flip: true, ..Augment::NONE } };
         let values = augmented(self.data, indices, preprocessing, &changes, self.recipe.seed, epoch);

@@ -1,4 +1,4 @@
-//! One step: some networks, some images, one gradient. Enters: parameters, networks with their modes, images. Leaves: the
+//! One step: some networks, some images for all or for each of them, one gradient. Enters: parameters, networks with their modes, images. Leaves: the
 //! hypernetwork's gradient, and how well each network did. Refuses nothing; values that are not finite show in the result.
 //!
 //! The tape is cut at the predicted tensors. Each network runs forward and backward on a thread of its own, inside a pool of
@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Images of one step, normalized, `N C H W`.
+/// Images of one batch, normalized, `N C H W`.
 #[derive(Clone, Debug)]
 pub struct Images {
     /// Values.
@@ -89,21 +89,32 @@ pub(crate) fn right(logits: &[f32], labels: &[u16]) -> usize {
     logits.chunks_exact(classes).zip(labels).filter(|(row, label)| largest(row) == usize::from(**label)).count()
 }
 
-/// The gradient of the mean loss of all networks by the hypernetwork's parameters. The gradient of a network's own
+/// The gradient of the mean loss of all networks by the hypernetwork's parameters, on one batch of images for each of them or on one for
+/// all. The gradient of a network's own
 /// parameters is shortened to `longest` first: with BatchNorm it grows with depth, and a few deep networks would otherwise
 /// speak for all. Infinite for the gradient as it is.
 ///
 /// # Errors
 /// [`PredictError`].
+///
+/// # Panics
+/// If there are neither as many batches as networks nor one.
 pub fn gradient(
     p: &Parameters,
     nets: &[(&Blueprint, Mode)],
-    images: &Images,
+    images: &[Images],
     s_max: u8,
     longest: f32,
     workers: &Workers,
     device: &Device,
 ) -> Result<(Parameters, Vec<Score>), PredictError> {
+    let images_of = |net: usize| match images {
+        [all] => all,
+        each => {
+            assert_eq!(each.len(), nets.len(), "a batch of images for each network");
+            &each[net]
+        }
+    };
     let settings: Vec<_> = nets.iter().map(|(net, mode)| (*net, mode.setting)).collect();
     let prediction = predict(p, &settings, s_max)?;
     // The costliest first, so that no thread is left alone with it at the end.
@@ -112,7 +123,7 @@ pub fn gradient(
     let mut found = workers.map(nets.len(), |i| {
         let i = order[i];
         let (net, mode) = nets[i];
-        (i, network(net, &prediction.tensors[i], images, mode, device))
+        (i, network(net, &prediction.tensors[i], images_of(i), mode, device))
     });
     found.sort_by_key(|(i, _)| *i);
     let share = 1.0 / nets.len() as f32;
