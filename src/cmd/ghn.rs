@@ -108,6 +108,16 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     }
 }
 
+/// The longest gradient of a network's own parameters: a number from 0 on.
+fn clip(text: &str) -> Result<f32, String> {
+    let length = text.parse().map_err(|_| format!("found `{text}`, expected a number"))?;
+    if (0.0..f32::INFINITY).contains(&length) {
+        Ok(length)
+    } else {
+        Err(format!("found {length}, expected 0 or more, and an end"))
+    }
+}
+
 /// `all` for floats and the paper's four, or names with commas between them.
 fn settings(list: &str) -> Result<Vec<Setting>> {
     match list {

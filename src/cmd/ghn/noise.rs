@@ -36,20 +36,20 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     form: FormArguments,
 
-    /// Networks, the first of the split `id`
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(2..))]
+    /// Networks, the first of the split `id`; each takes the memory of two hypernetworks, as does each batch
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(2..=1000))]
     nets: u64,
 
     /// Batches; each network sees each of them
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(2..=1000))]
     batches: u64,
 
     /// Images of a batch
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     batch: u64,
 
     /// Longest gradient of one network's own parameters, 0 for any
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = super::clip, allow_negative_numbers = true)]
     clip_network: f32,
 
     #[command(flatten)]

@@ -122,7 +122,7 @@ pub(crate) struct Arguments {
     damping: Option<f32>,
 
     /// Longest gradient of one network's own parameters, 0 for any
-    #[arg(long)]
+    #[arg(long, value_parser = super::clip, allow_negative_numbers = true)]
     clip_network: Option<f32>,
 
     /// Networks to draw from
