@@ -72,9 +72,11 @@ struct FormArguments {
 }
 
 impl FormArguments {
-    fn ranges(&self) -> Ranges {
+    fn ranges(&self) -> Result<Ranges> {
         let both_signs = self.both_signs;
-        Ranges { weights: self.cut, activations: self.cut_activations, up_to: self.cut_up_to, both_signs }
+        let ranges = Ranges { weights: self.cut, activations: self.cut_activations, up_to: self.cut_up_to, both_signs };
+        ranges.check().map_err(anyhow::Error::msg)?;
+        Ok(ranges)
     }
 }
 

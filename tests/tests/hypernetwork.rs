@@ -71,6 +71,7 @@ fn the_noise_of_a_gradient_is_shown_part_by_part() {
     let close = |found: f64, expected: f64| (found - expected).abs() < 0.1 * (nets.abs() + images.abs() + both.abs());
     assert!(close(shared, images + (nets + both) / 4.0) && close(own, (nets + images + both) / 4.0), "{all}");
     noise("1").expect(2).complains(&["1 is not in 2..=1000"]);
+    intact(&["ghn", "noise", "--ghn", ghn, "--cut", "7"]).expect(2).complains(&["found 7"]);
     for (length, found) in [("nan", "found NaN"), ("-1", "found -1"), ("inf", "found inf"), ("x", "found `x`")] {
         for verb in [["noise", "--ghn", ghn], ["train", "--out", "nowhere"]] {
             let arguments = [&["ghn"], &verb[..], &["--clip-network", length]].concat();

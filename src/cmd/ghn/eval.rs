@@ -118,7 +118,7 @@ impl Arguments {
             asked: self.ask,
             images: self.images.min(data.len()),
             batch: self.batch,
-            ranges: self.form.ranges(),
+            ranges: self.form.ranges()?,
             normalization: self.form.batch_norm.into(),
             seed: self.seed,
             data: data.content_hash(),
@@ -166,7 +166,7 @@ impl Arguments {
         let test = Test {
             settings,
             asked: self.ask,
-            ranges: self.form.ranges(),
+            ranges: self.form.ranges()?,
             normalization: self.form.batch_norm.into(),
             s_max: 10,
             images,

@@ -71,6 +71,7 @@ impl Arguments {
         let sampler = Sampler::new(Request { task, ..Request::new(self.space, Split::Id, self.seed) })?;
         let (device, workers) = (trainer::device::by_name("cpu")?, Workers::new(1));
         let longest = if self.clip_network > 0.0 { self.clip_network } else { f32::INFINITY };
+        let (normalization, ranges) = (self.form.batch_norm.into(), self.form.ranges()?);
         let mut noise = Noise::new(self.nets as usize, self.batches as usize, p.len());
         let progress = Progress::new("noise", self.nets * self.batches, "gradients");
         for net in 0..self.nets {
@@ -79,7 +80,6 @@ impl Arguments {
                 let values = plain(&data, start..start + batch, &Preprocessing::of(&data));
                 let labels = data.labels()[start..start + batch].to_vec();
                 let images = [Images { values, shape: [3, data.height(), data.width()], labels }];
-                let (normalization, ranges) = (self.form.batch_norm.into(), self.form.ranges());
                 let training = Some(net * self.batches + number as u64);
                 let mode = Mode { normalization, ranges, training, ..Mode::test(self.bits) };
                 let (gradient, _) = gradient(&p, &[(&blueprint, mode)], &images, 10, longest, &workers, &device)?;

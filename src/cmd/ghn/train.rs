@@ -226,7 +226,7 @@ impl Arguments {
             },
             noise_up_to: self.noise_up_to,
             normalization: self.form.batch_norm.into(),
-            ranges: self.form.ranges(),
+            ranges: self.form.ranges()?,
             settings,
             ..base
         })
