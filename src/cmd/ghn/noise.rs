@@ -71,18 +71,22 @@ impl Arguments {
         let sampler = Sampler::new(Request { task, ..Request::new(self.space, Split::Id, self.seed) })?;
         let (device, workers) = (trainer::device::by_name("cpu")?, Workers::new(1));
         let longest = if self.clip_network > 0.0 { self.clip_network } else { f32::INFINITY };
+        let preprocessing = Preprocessing::of(&data);
+        let batch_from = |start: usize| {
+            let (range, shape) = (start..start + batch, [3, data.height(), data.width()]);
+            let values = plain(&data, range.clone(), &preprocessing);
+            [Images { values, shape, labels: data.labels()[range].to_vec() }]
+        };
+        let batches: Vec<_> = (0..count).step_by(batch).map(batch_from).collect();
         let (normalization, ranges) = (self.form.batch_norm.into(), self.form.ranges()?);
         let mut noise = Noise::new(self.nets as usize, self.batches as usize, p.len());
         let progress = Progress::new("noise", self.nets * self.batches, "gradients");
         for net in 0..self.nets {
             let blueprint = Blueprint::build(&sampler.draw(net)?.0, task)?;
-            for (number, start) in (0..count).step_by(batch).enumerate() {
-                let values = plain(&data, start..start + batch, &Preprocessing::of(&data));
-                let labels = data.labels()[start..start + batch].to_vec();
-                let images = [Images { values, shape: [3, data.height(), data.width()], labels }];
+            for (number, images) in batches.iter().enumerate() {
                 let training = Some(net * self.batches + number as u64);
                 let mode = Mode { normalization, ranges, training, ..Mode::test(self.bits) };
-                let (gradient, _) = gradient(&p, &[(&blueprint, mode)], &images, 10, longest, &workers, &device)?;
+                let (gradient, _) = gradient(&p, &[(&blueprint, mode)], images, 10, longest, &workers, &device)?;
                 noise.add(net as usize, number, gradient.values());
                 progress.add(1);
             }
