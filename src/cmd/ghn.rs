@@ -48,6 +48,15 @@ impl From<NormalizationName> for Normalization {
     }
 }
 
+/// Which classes the images of a batch have
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BatchClasses {
+    /// Those of images drawn without looking, as in the paper
+    Drawn,
+    /// Each class in its share of all images: less noise in the gradient, above all in that of what makes classifiers
+    Balanced,
+}
+
 /// How networks are quantized
 #[derive(Args)]
 struct FormArguments {

@@ -2,7 +2,7 @@
 //! length of the mean gradient, and the variance by networks, by images, and by both together; and what that makes of steps of several
 //! networks that see the same images or images of their own. Refused: what cannot be predicted, fewer than two networks or batches.
 
-use super::FormArguments;
+use super::{BatchClasses, FormArguments};
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::progress::Progress;
@@ -13,7 +13,7 @@ use exporter::data::Split as DataSplit;
 use exporter::network::Preprocessing;
 use std::fmt::Write;
 use std::path::PathBuf;
-use trainer::data::{order, plain};
+use trainer::data::{order, plain, spread};
 use trainer::graph::{Blueprint, Request, Sampler, Space, Split, Task};
 use trainer::hypernet::train::{Images, Noise, Variance, Workers, gradient};
 use trainer::hypernet::{self, Mode, Setting};
@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     batch: u64,
 
+    /// Which classes a batch holds
+    #[arg(long, value_enum, default_value = "balanced")]
+    batch_classes: BatchClasses,
+
     /// Longest gradient of one network's own parameters, 0 for any
     #[arg(long, default_value_t = 0.0, value_parser = super::clip, allow_negative_numbers = true)]
     clip_network: f32,
@@ -66,7 +70,11 @@ impl Arguments {
         let data = self.data.open(DataSplit::Train, None)?;
         let (count, batch) = ((self.batches * self.batch) as usize, self.batch as usize);
         ensure!(data.len() >= count, "--batches, --batch: found {count} images, expected at most {}", data.len());
-        let data = data.subset(order(data.len(), self.seed, 0).into_iter().take(count));
+        let mut indices = order(data.len(), self.seed, 0);
+        if self.batch_classes == BatchClasses::Balanced {
+            indices = spread(&indices, data.labels());
+        }
+        let data = data.subset(indices.into_iter().take(count));
         let task = Task { channels: 3, size: data.height(), classes: data.classes().len() };
         let sampler = Sampler::new(Request { task, ..Request::new(self.space, Split::Id, self.seed) })?;
         let (device, workers) = (trainer::device::by_name("cpu")?, Workers::new(1));

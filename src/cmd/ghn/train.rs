@@ -1,7 +1,7 @@
 //! `intact ghn train`. Enters: a design space, a data set, a recipe. Leaves: a folder with the run's checkpoint, its log and the
 //! hypernetwork. Refused: recipes out of range, a folder whose run has another recipe or other images.
 
-use super::{FormArguments, NormFreeArguments};
+use super::{BatchClasses, FormArguments, NormFreeArguments};
 use crate::Outcome;
 use crate::cmd::DataArguments;
 use crate::progress::duration;
@@ -98,6 +98,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     step_images: Option<StepImages>,
 
+    /// Which classes a batch holds; `balanced` in the recipe `quick`
+    #[arg(long, value_enum)]
+    batch_classes: Option<BatchClasses>,
+
     /// Networks of one step
     #[arg(long)]
     meta_batch: Option<usize>,
@@ -190,6 +194,7 @@ impl Arguments {
                 warmup: 200,
                 fall: Fall::Cosine,
                 own_images: true,
+                balanced: true,
                 crop: false,
                 average: 0.998,
                 float_until: if self.bits == "all" { 0.5 } else { 0.0 },
@@ -206,6 +211,7 @@ impl Arguments {
             steps: self.steps.unwrap_or(base.steps),
             batch: self.batch.unwrap_or(base.batch),
             own_images: self.step_images.map_or(base.own_images, |images| images == StepImages::Own),
+            balanced: self.batch_classes.map_or(base.balanced, |classes| classes == BatchClasses::Balanced),
             meta_batch: self.meta_batch.unwrap_or(base.meta_batch),
             rate: self.lr.unwrap_or(base.rate),
             warmup: self.warmup.unwrap_or(base.warmup),

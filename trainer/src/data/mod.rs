@@ -10,4 +10,4 @@ mod batches;
 mod tests;
 
 pub use augment::Augment;
-pub use batches::{augmented, order, plain};
+pub use batches::{augmented, order, plain, spread};

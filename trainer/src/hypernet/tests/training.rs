@@ -15,6 +15,7 @@ fn recipe() -> Recipe {
         steps: 12,
         batch: 8,
         own_images: true,
+        balanced: true,
         meta_batch: 2,
         warmup: 3,
         fall: Fall::Cosine,

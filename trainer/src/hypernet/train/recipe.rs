@@ -43,6 +43,10 @@ pub struct Recipe {
     /// paper all see the same.
     #[serde(default, skip_serializing_if = "is_false")]
     pub own_images: bool,
+    /// Whether each batch holds every class in its share of all images, so that which classes it happens to have is no noise in the
+    /// gradient. In the paper batches are cut from shuffled images.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub balanced: bool,
     /// Whether images are shifted by up to four pixels, besides being mirrored.
     pub crop: bool,
     /// Networks of one step.
@@ -102,6 +106,7 @@ impl Recipe {
             steps: 140_700,
             batch: 32,
             own_images: false,
+            balanced: false,
             crop: true,
             meta_batch: 4,
             rate: 1e-3,

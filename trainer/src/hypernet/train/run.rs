@@ -3,7 +3,7 @@
 
 use super::step::{Images, Score, Workers, gradient};
 use super::{Recipe, adam};
-use crate::data::{Augment, augmented, order};
+use crate::data::{Augment, augmented, order, spread};
 use crate::graph::{Architecture, Blueprint, BuildError, Task};
 use crate::hypernet::file::{self, FileError, Saved};
 use crate::hypernet::parameters::uniform;
@@ -352,7 +352,8 @@ impl Run<'_> {
         let per_epoch = (self.data.len() / batch) as u64;
         let epoch = number / per_epoch;
         if shuffled.0 != epoch {
-            *shuffled = (epoch, order(self.data.len(), self.recipe.seed, epoch));
+            let order = order(self.data.len(), self.recipe.seed, epoch);
+            *shuffled = (epoch, if self.recipe.balanced { spread(&order, self.data.labels()) } else { order });
         }
         let first = (number % per_epoch) as usize * batch;
         let indices = &shuffled.1[first..first + batch];
