@@ -269,6 +269,31 @@ impl Blueprint {
         (all.clone().filter(|&i| normed[i + 1]).count(), all.count())
     }
 
+    /// For each parameter whether its length is free: multiplied by any positive number it gives the same network, as BatchNorm divides that out
+    /// again. So with weights of convolutions that nothing reads but BatchNorm, at once, in a factorized reduction, or behind
+    /// another such convolution.
+    pub fn free_lengths(&self) -> Vec<bool> {
+        let mut readers = vec![Vec::new(); self.layers.len() + 1];
+        for (i, layer) in self.layers.iter().enumerate() {
+            layer.inputs.iter().for_each(|&input| readers[input].push(i));
+        }
+        // Whether a factor of what layer `i` writes is divided out; readers come after what they read.
+        let mut divided = vec![false; self.layers.len()];
+        let mut free = vec![false; self.parameters.len()];
+        for i in (0..self.layers.len()).rev() {
+            let [reader] = readers[i + 1][..] else { continue };
+            divided[i] = match self.layers[reader].op {
+                LayerOp::BatchNorm => true,
+                LayerOp::Convolution(_) | LayerOp::Concat => divided[reader],
+                _ => false,
+            };
+            if let (LayerOp::Convolution(_), Some(parameter)) = (self.layers[i].op, self.layers[i].parameter) {
+                free[parameter] = divided[i];
+            }
+        }
+        free
+    }
+
     /// How many nodes there are of each primitive, in the order of [`Primitive::ALL`].
     pub fn census(&self) -> Vec<(Primitive, usize)> {
         let count = |p| self.graph.nodes.iter().filter(|node| node.primitive == p).count();

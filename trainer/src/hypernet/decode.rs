@@ -108,11 +108,10 @@ fn gather(p: &Parameters, [w, b]: [usize; 2], rows: &[usize]) -> [Vec<f32>; 2] {
     [weights, rows.iter().map(|&row| b[row]).collect()]
 }
 
-/// What the block is multiplied with so that a layer keeps the variance of what it reads: `sqrt(beta / fan_in)` with beta 1
-/// for depthwise convolutions and 2 for all else.
-fn scale(item: &Item) -> f32 {
-    let [_, c, r, s] = item.shape;
-    let beta = if c == 1 && !item.linear { 1.0 } else { 2.0 };
+/// The root mean square of weights with which a layer keeps the variance of what it reads, `sqrt(beta / fan_in)` with beta 1
+/// for depthwise convolutions and 2 for all else: what a block is multiplied with.
+pub(super) fn scale([_, c, r, s]: [usize; 4], linear: bool) -> f32 {
+    let beta = if c == 1 && !linear { 1.0 } else { 2.0 };
     (beta / (c * r * s) as f32).sqrt()
 }
 
@@ -154,7 +153,7 @@ impl Group {
         let logits = linear::forward(&group.class, p.get(slot::CLASS[0]), p.get(slot::CLASS[1]));
         let classes = p.config().classes;
         let tensor = |(item, rows): (&Item, &[f32])| {
-            let (columns, scale) = (item.shape[1], scale(item));
+            let (columns, scale) = (item.shape[1], scale(item.shape, item.linear));
             let at = |i: usize| scale * rows[i % columns % CHANNELS * classes + i / columns];
             (0..classes * columns).map(at).collect()
         };
@@ -165,7 +164,7 @@ impl Group {
     /// A block `(y, x, output, input)` as a tensor `K C R S`.
     fn tile(&self, item: &Item, block: &[f32]) -> Vec<f32> {
         let (outputs, inputs, kernel, _) = self.extent;
-        let ([k, c, ..], area, scale) = (item.shape, kernel * kernel, scale(item));
+        let ([k, c, ..], area, scale) = (item.shape, kernel * kernel, scale(item.shape, item.linear));
         let mut tensor = vec![0.0; k * c * area];
         for (o, row) in tensor.chunks_exact_mut(c * area).enumerate() {
             for (i, taps) in row.chunks_exact_mut(area).enumerate() {
@@ -181,7 +180,7 @@ impl Group {
     /// The transpose of [`Self::tile`].
     fn untile(&self, item: &Item, d_tensor: &[f32], d_block: &mut [f32]) {
         let (outputs, inputs, kernel, _) = self.extent;
-        let ([_, c, ..], area, scale) = (item.shape, kernel * kernel, scale(item));
+        let ([_, c, ..], area, scale) = (item.shape, kernel * kernel, scale(item.shape, item.linear));
         for (o, row) in d_tensor.chunks_exact(c * area).enumerate() {
             for (i, taps) in row.chunks_exact(area).enumerate() {
                 let at = o % CHANNELS * inputs + i % CHANNELS;
@@ -201,7 +200,7 @@ impl Group {
             let classes = p.config().classes;
             let mut d_logits = vec![0.0; self.items.len() * inputs * classes];
             for ((item, d), rows) in self.items.iter().zip(d_tensors).zip(d_logits.chunks_exact_mut(inputs * classes)) {
-                let (columns, scale) = (item.shape[1], scale(item));
+                let (columns, scale) = (item.shape[1], scale(item.shape, item.linear));
                 for (i, d) in d.iter().enumerate() {
                     rows[i % columns % CHANNELS * classes + i / columns] += scale * d;
                 }

@@ -3,9 +3,13 @@
 //! hypernetwork was trained ([`deployed`]), the encodings of its activations. Refused: what cannot be predicted, images of
 //! another size.
 //!
-//! Tensors wider than the hypernetwork predicts repeat their channels, and equal channels would learn the same for ever: a
-//! little noise sets the copies apart. BatchNorm's running statistics are the plain mean over some batches.
+//! Two things keep predicted weights from being learned from, and are mended here. Tensors wider than the hypernetwork predicts
+//! repeat their channels, and equal channels would learn the same for ever: a little noise sets the copies apart. And where
+//! BatchNorm divides out how long weights are, the hypernetwork makes them of any length, in training ever longer (50 times what
+//! random ones have); a step turns weights by its length over theirs, so that long ones stand still. They get the length that
+//! random ones have, which leaves the network the same. BatchNorm's running statistics are the plain mean over some batches.
 
+use super::decode;
 use super::parameters::{CHANNELS, Parameters, uniform};
 use super::{FileError, Normalization, PredictError, Ranges, Saved, Setting, predict};
 use crate::graph::{Architecture, Blueprint, BuildError, ParameterKind, Task};
@@ -72,8 +76,12 @@ impl Start<'_> {
         let net = Blueprint::build(self.architecture, task)?;
         let prediction = predict(self.parameters, &[(&net, self.setting)], self.s_max)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let free = net.free_lengths();
         let mut fill = |i: usize, parameter: &crate::graph::Parameter| {
             let mut values = prediction.tensors[0][i].clone();
+            if free[i] {
+                set_length(&mut values, decode::scale(parameter.shape, false));
+            }
             if parameter.kind == ParameterKind::Weight {
                 set_apart(&mut values, parameter.shape, &mut rng);
             }
@@ -125,14 +133,25 @@ pub fn deployed(saved: &Saved, setting: Setting, path: &Path) -> Result<Option<S
     Ok(Some(simulation))
 }
 
+/// Gives weights this root mean square; zeros stay.
+fn set_length(weight: &mut [f32], wanted: f32) {
+    let found = root_mean_square(weight);
+    if found > 0.0 {
+        weight.iter_mut().for_each(|w| *w *= wanted / found);
+    }
+}
+
+fn root_mean_square(values: &[f32]) -> f32 {
+    (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
+}
+
 /// Noise on the channels that repeat others.
 fn set_apart(weight: &mut [f32], [k, c, r, s]: [usize; 4], rng: &mut ChaCha8Rng) {
     if k <= CHANNELS && c <= CHANNELS {
         return;
     }
-    let square = weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32;
     // A uniform distribution as wide as this has a deviation of 1.
-    let width = 12f32.sqrt() * NOISE * square.sqrt();
+    let width = 12f32.sqrt() * NOISE * root_mean_square(weight);
     for (i, w) in weight.iter_mut().enumerate() {
         if i / (c * r * s) >= CHANNELS || i / (r * s) % c >= CHANNELS {
             *w += width * (uniform(rng) - 0.5);
