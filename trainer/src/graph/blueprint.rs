@@ -282,9 +282,12 @@ impl Blueprint {
         let mut free = vec![false; self.parameters.len()];
         for i in (0..self.layers.len()).rev() {
             let [reader] = readers[i + 1][..] else { continue };
+            let norm = |i: usize| self.layers[i].op == LayerOp::BatchNorm;
             divided[i] = match self.layers[reader].op {
                 LayerOp::BatchNorm => true,
-                LayerOp::Convolution(_) | LayerOp::Concat => divided[reader],
+                LayerOp::Convolution(_) => divided[reader],
+                // A convolution behind it would weigh this part against the others.
+                LayerOp::Concat => matches!(readers[reader + 1][..], [i] if norm(i)),
                 _ => false,
             };
             if let (LayerOp::Convolution(_), Some(parameter)) = (self.layers[i].op, self.layers[i].parameter) {

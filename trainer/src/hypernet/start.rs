@@ -5,7 +5,7 @@
 //!
 //! Two things keep predicted weights from being learned from, and are mended here. Tensors wider than the hypernetwork predicts
 //! repeat their channels, and equal channels would learn the same for ever: a little noise sets the copies apart. And where
-//! BatchNorm divides out how long weights are, the hypernetwork makes them of any length, in training ever longer (50 times what
+//! BatchNorm divides out how long weights are, the hypernetwork makes them of any length, in training ever longer (up to 43 times what
 //! random ones have); a step turns weights by its length over theirs, so that long ones stand still. They get the length that
 //! random ones have, which leaves the network the same. BatchNorm's running statistics are the plain mean over some batches.
 
