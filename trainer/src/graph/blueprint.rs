@@ -269,14 +269,20 @@ impl Blueprint {
         (all.clone().filter(|&i| normed[i + 1]).count(), all.count())
     }
 
-    /// For each parameter whether its length is free: multiplied by any positive number it gives the same network, as BatchNorm divides that out
-    /// again. So with weights of convolutions that nothing reads but BatchNorm, at once, in a factorized reduction, or behind
-    /// another such convolution.
-    pub fn free_lengths(&self) -> Vec<bool> {
+    /// For each value the layers that read it; twice, if they read it twice.
+    pub fn readers(&self) -> Vec<Vec<usize>> {
         let mut readers = vec![Vec::new(); self.layers.len() + 1];
         for (i, layer) in self.layers.iter().enumerate() {
             layer.inputs.iter().for_each(|&input| readers[input].push(i));
         }
+        readers
+    }
+
+    /// For each parameter whether its length is free: multiplied by any positive number it gives the same network, as BatchNorm divides that out
+    /// again. So with weights of convolutions that nothing reads but BatchNorm, at once, in a factorized reduction, or behind
+    /// another such convolution.
+    pub fn free_lengths(&self) -> Vec<bool> {
+        let readers = self.readers();
         // Whether a factor of what layer `i` writes is divided out; readers come after what they read.
         let mut divided = vec![false; self.layers.len()];
         let mut free = vec![false; self.parameters.len()];

@@ -218,10 +218,7 @@ struct Plan {
 
 impl Plan {
     fn new(net: &Blueprint) -> Self {
-        let mut readers = vec![Vec::new(); net.layers.len() + 1];
-        for (i, layer) in net.layers.iter().enumerate() {
-            layer.inputs.iter().for_each(|&input| readers[input].push(i));
-        }
+        let readers = net.readers();
         let is = |i: usize, op: LayerOp| net.layers[i].op == op;
         let plain = |readers: &Vec<usize>| readers.iter().any(|&i| !is(i, LayerOp::Relu) && !is(i, LayerOp::BatchNorm));
         let mut norm = vec![None; net.layers.len()];
