@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         // A reader that has seen enough (`intact inspect m.intact | head`) is no failure.
         Err(error) if terminal::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", terminal::whole(&error));
             ExitCode::from(2)
         }
     }

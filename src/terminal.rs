@@ -19,6 +19,19 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::BrokenPipe))
 }
 
+/// The error and what caused it, without causes whose words the one before them ends with already.
+pub(crate) fn whole(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match (text.is_empty(), text.ends_with(&cause)) {
+            (true, _) => text = cause,
+            (false, false) => text = text + ": " + &cause,
+            (false, true) => {}
+        }
+    }
+    text
+}
+
 /// `1,234,567`.
 pub(crate) fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -61,6 +74,13 @@ pub(crate) fn columns(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn says_each_cause_once() {
+        let cause = anyhow::anyhow!("no such file");
+        assert_eq!(whole(&cause.context("a.st: no such file").context("predicting")), "predicting: a.st: no such file");
+        assert_eq!(whole(&anyhow::anyhow!("cannot").context("a.st")), "a.st: cannot");
+    }
 
     #[test]
     fn groups_digits_by_three() {

@@ -8,10 +8,12 @@ use exporter::checkpoint;
 use exporter::data::Split;
 use exporter::network::{Network, Preprocessing, Shape};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use trainer::difference;
 use trainer::fit::{self, Config, Lines, Progress, Row, Step, Trained};
 use trainer::nets::{self, Init, Task};
 
@@ -119,12 +121,18 @@ fn same_recipe(path: &Path, net: &str, recipe: &Config) -> Result<()> {
     let (Network { name, .. }, extra) = checkpoint::load(path)?;
     let stored: Config = serde_json::from_value(extra.state["config"].clone())
         .with_context(|| format!("{}: holds no training run", path.display()))?;
+    #[derive(Serialize)]
+    struct Run<'a> {
+        network: &'a str,
+        recipe: &'a Config,
+    }
+
+    let recipe = Config { checkpoint: None, ..recipe.clone() };
     ensure!(
-        name == net && stored == Config { checkpoint: None, ..recipe.clone() },
-        "{}: holds a run of {name} with another recipe ({}); give the same arguments to go on with it, --fresh to \
-         start anew, or another --out",
+        name == net && stored == recipe,
+        "{}: holds another run ({}); give the same arguments to go on with it, --fresh to start anew, or another --out",
         path.display(),
-        serde_json::to_string(&stored)?
+        difference(&Run { network: &name, recipe: &stored }, &Run { network: net, recipe: &recipe })
     );
     Ok(())
 }

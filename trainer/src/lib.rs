@@ -14,6 +14,7 @@
 
 pub mod data;
 pub mod device;
+mod difference;
 pub mod eval;
 pub mod fit;
 pub mod graph;
@@ -23,3 +24,5 @@ pub mod ops;
 pub mod quant;
 pub mod run;
 pub mod study;
+
+pub use difference::difference;

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use exporter::file::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use trainer::difference;
 
 /// A file open at its end.
 pub(super) struct Lines {
@@ -21,7 +21,7 @@ impl Lines {
     /// Opens the file, or begins it, and gives what it has.
     pub(super) fn open<C, L>(path: &Path, conditions: &C) -> Result<(Self, Vec<L>)>
     where
-        C: Serialize + DeserializeOwned + PartialEq + Debug,
+        C: Serialize + DeserializeOwned + PartialEq,
         L: Serialize + DeserializeOwned,
     {
         let name = || path.display().to_string();
@@ -49,12 +49,12 @@ impl Lines {
 
 fn read<C, L>(text: &str, conditions: &C) -> Result<Vec<L>>
 where
-    C: DeserializeOwned + PartialEq + Debug,
+    C: Serialize + DeserializeOwned + PartialEq,
     L: DeserializeOwned,
 {
     let mut lines = text.lines();
     let first: C = serde_json::from_str(lines.next().unwrap_or_default()).context("line 1")?;
-    ensure!(first == *conditions, "results under other conditions: found {first:?}, expected {conditions:?}");
+    ensure!(first == *conditions, "results under other conditions: {}", difference(&first, conditions));
     let whole = text.ends_with('\n');
     let mut found = Vec::new();
     let mut lines = lines.enumerate().peekable();

@@ -6,10 +6,12 @@ use rayon::prelude::*;
 
 const BETA: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
-/// What is smaller counts as 0: parameters, first and second moments. A parameter that no network of the space uses has no gradient but
+/// Parameters smaller than this count as 0, as do first and second moments smaller than the next two. A parameter that no network of the space uses has no gradient but
 /// the decay, and all three shrink to the end of what f32 holds, where processors are a hundred times slower: 164,000 parameters
 /// after 10,000 steps, which made a step take twice as long. Far below what a step moves, and large enough that squares are none of those.
-const TINY: [f32; 3] = [1e-12, 1e-20, 1e-34];
+const TINY: f32 = 1e-12;
+const TINY_MEAN: f32 = 1e-20;
+const TINY_SQUARE: f32 = 1e-34;
 /// Values that one task handles.
 const CHUNK: usize = 32 * 1024;
 
@@ -44,10 +46,10 @@ fn chunk(
 ) {
     for ((((p, mean), square), average), grad) in p.iter_mut().zip(mean).zip(square).zip(average).zip(grad) {
         let g = grad * factor + decay * *p;
-        *mean = kept(*mean + (1.0 - BETA[0]) * (g - *mean), TINY[1]);
-        *square = kept(*square + (1.0 - BETA[1]) * (g * g - *square), TINY[2]);
-        *p = kept(*p - rate * *mean / (square.sqrt() * root + EPSILON), TINY[0]);
-        *average = kept(*average + (1.0 - keep) * (*p - *average), TINY[0]);
+        *mean = kept(*mean + (1.0 - BETA[0]) * (g - *mean), TINY_MEAN);
+        *square = kept(*square + (1.0 - BETA[1]) * (g * g - *square), TINY_SQUARE);
+        *p = kept(*p - rate * *mean / (square.sqrt() * root + EPSILON), TINY);
+        *average = kept(*average + (1.0 - keep) * (*p - *average), TINY);
     }
 }
 
@@ -72,7 +74,7 @@ mod tests {
         }
         assert_eq!([p, mean, average], [[0.0; 4]; 3]);
         // Others are untouched by it, and what is not a number is seen.
-        assert_eq!([1e-11, -1e-11].map(|v| kept(v, TINY[0])), [1e-11, -1e-11]);
-        assert!(kept(f32::NAN, TINY[0]).is_nan());
+        assert_eq!([1e-11, -1e-11].map(|v| kept(v, TINY)), [1e-11, -1e-11]);
+        assert!(kept(f32::NAN, TINY).is_nan());
     }
 }

@@ -4,6 +4,7 @@
 use super::step::{Images, Score, Workers, gradient};
 use super::{Recipe, adam};
 use crate::data::{Augment, augmented, order, spread};
+use crate::difference;
 use crate::graph::{Architecture, Blueprint, BuildError, Task};
 use crate::hypernet::file::{self, FileError, Saved};
 use crate::hypernet::parameters::uniform;
@@ -225,12 +226,7 @@ impl Run<'_> {
         let memory =
             memory.ok_or_else(|| foreign("found no optimizer's memory, expected a run to go on with".into()))?;
         if progress.recipe != *self.recipe {
-            let json = |recipe: &Recipe| serde_json::to_string(recipe).unwrap_or_default();
-            return Err(foreign(format!(
-                "another recipe: found {}, expected {}",
-                json(&progress.recipe),
-                json(self.recipe)
-            )));
+            return Err(foreign(format!("another recipe: {}", difference(&progress.recipe, self.recipe))));
         }
         if progress.data != self.data.content_hash() {
             return Err(foreign(format!(
