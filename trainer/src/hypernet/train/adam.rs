@@ -6,11 +6,13 @@ use rayon::prelude::*;
 
 const BETA: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
-/// Parameters smaller than this count as 0, as do first and second moments smaller than the next two. A parameter that no network of the space uses has no gradient but
-/// the decay, and all three shrink to the end of what f32 holds, where processors are a hundred times slower: 164,000 parameters
-/// after 10,000 steps, which made a step take twice as long. Far below what a step moves, and large enough that squares are none of those.
+/// Smaller parameters count as 0. One that no network of the space uses has no gradient but the decay: it and both moments shrink to
+/// the end of what f32 holds, where processors are a hundred times slower: 164,000 parameters after 10,000 steps, which made a step
+/// take twice as long. This and the next two are far below what a step moves, and large enough that squares are none of those.
 const TINY: f32 = 1e-12;
+/// The same for first moments.
 const TINY_MEAN: f32 = 1e-20;
+/// The same for second moments.
 const TINY_SQUARE: f32 = 1e-34;
 /// Values that one task handles.
 const CHUNK: usize = 32 * 1024;
