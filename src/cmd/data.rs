@@ -26,7 +26,16 @@ pub(crate) struct DataArguments {
 impl DataArguments {
     /// Opens one split, resized to `size` (height, width).
     pub(crate) fn open(&self, split: Split, size: Option<[usize; 2]>) -> Result<Dataset> {
-        let options = Options { size, hold_out: self.hold_out, seed: self.data_seed };
+        self.open_as(split, size, None)
+    }
+
+    /// Opens at most `count` images of one split, taken from the classes in turn, and reads no others.
+    pub(crate) fn open_sample(&self, split: Split, count: usize) -> Result<Dataset> {
+        self.open_as(split, None, Some(count))
+    }
+
+    fn open_as(&self, split: Split, size: Option<[usize; 2]>, sample: Option<usize>) -> Result<Dataset> {
+        let options = Options { size, hold_out: self.hold_out, seed: self.data_seed, sample };
         let set = data::open(&self.data, split, &options)?;
         for note in set.notes() {
             eprintln!("note: {note}");

@@ -5,13 +5,13 @@ use super::data::DataArguments;
 use crate::Outcome;
 use crate::predicted::Prediction;
 use crate::terminal::print;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use exporter::checkpoint;
 use exporter::data::Split as DataSplit;
 use std::path::PathBuf;
 use std::time::Instant;
-use trainer::hypernet::Setting;
+use trainer::hypernet::{Setting, Start};
 
 /// Predict the weights of a network with a hypernetwork, ready for `intact train --from`
 #[derive(Args)]
@@ -35,8 +35,8 @@ pub(crate) struct Arguments {
     data: DataArguments,
 
     /// Batches of 64 training images that BatchNorm's statistics are taken from
-    #[arg(long, default_value_t = 8)]
-    batches: usize,
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    batches: u16,
 
     /// Seed of the networks of a space, and of all that is random here
     #[arg(long, default_value_t = 1)]
@@ -48,14 +48,19 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let data = a.data.open(DataSplit::Train, None)?;
+    ensure!(
+        a.out.extension().is_some_and(|end| end == "safetensors"),
+        "--out {}: expected a name in .safetensors",
+        a.out.display()
+    );
     let began = Instant::now();
+    let data = a.data.open_sample(DataSplit::Train, Start::BATCH * usize::from(a.batches))?;
     let prediction = Prediction {
         architecture: &a.architecture,
         ghn: a.ghn.as_deref(),
         setting: a.bits,
         data: &data,
-        batches: a.batches,
+        batches: a.batches.into(),
         seed: a.seed,
         device: &a.device,
     };
@@ -68,7 +73,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
          next: intact train --from {out} --data {}\n",
         network.name,
         a.bits,
-        64 * a.batches,
+        data.len() - data.len() % Start::BATCH.min(data.len()),
         a.data.data
     ))?;
     Ok(Outcome::Done)

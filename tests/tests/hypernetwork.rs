@@ -1,5 +1,5 @@
 //! `intact ghn` as a person uses it: a training that is killed goes on from its checkpoint to the same hypernetwork, to the last
-//! bit; what is refused before anything is drawn; how noisy a gradient is.
+//! bit; what is refused before anything is drawn; how noisy a gradient is; a start that other commands know by its name.
 
 use intact_tests::command::{binary, intact};
 use std::fs;
@@ -78,4 +78,20 @@ fn the_noise_of_a_gradient_is_shown_part_by_part() {
             intact(&arguments).expect(2).complains(&[found]);
         }
     }
+}
+
+#[test]
+fn a_start_has_a_name_that_other_commands_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let init = |batches: &str, out: &str| {
+        intact(&["init", "edge:id:3", "--bits", "w4a4", "--batches", batches, "--data", "shapes10", "--out", out])
+    };
+    let other = out("start.st");
+    init("1", &other).expect(2).complains(&["start.st: expected a name in .safetensors"]);
+    assert!(!Path::new(&other).exists());
+    let start = out("start.safetensors");
+    init("0", &start).expect(2).complains(&["0 is not in 1..=65535"]);
+    assert!(init("1", &start).expect(0).stdout.contains("statistics of 64 images"));
+    intact(&["inspect", &start]).expect(0);
 }

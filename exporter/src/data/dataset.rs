@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{DataError, picture, random};
+use super::{DataError, choice, picture};
 
 /// Labelled RGB images of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,14 +130,7 @@ impl Dataset {
     /// `count` images, or all if there are fewer, taken from the classes in turn: the first of each class, then the second
     /// of each. Whatever order a data set is in, a part of it then stands for the whole.
     pub fn sample(&self, count: usize) -> Self {
-        let mut met = vec![0usize; self.classes.len()];
-        let mut order: Vec<(usize, usize)> = Vec::with_capacity(self.len());
-        for (i, &label) in self.labels.iter().enumerate() {
-            order.push((met[usize::from(label)], i));
-            met[usize::from(label)] += 1;
-        }
-        order.sort_by_key(|&(turn, i)| (turn, self.labels[i]));
-        self.subset(order.into_iter().take(count).map(|(_, i)| i))
+        self.subset(choice::in_turns(&self.labels).into_iter().take(count))
     }
 
     /// Every image resized as [`super::read_image`] does.
@@ -169,26 +162,8 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Dataset`] if the share is not between 0 and 1 (exclusive) or a class has a single image.
     pub fn hold_out(&self, share: f64, seed: u64) -> Result<(Self, Self), DataError> {
-        let fault = |reason| DataError::Dataset { name: self.name.clone(), reason };
-        if !(share > 0.0 && share < 1.0) {
-            return Err(fault(format!("cannot hold out a share of {share}, expected more than 0 and less than 1")));
-        }
-        let mut members = vec![Vec::new(); self.classes.len()];
-        for (i, &label) in self.labels.iter().enumerate() {
-            members[usize::from(label)].push(i);
-        }
-        let mut held = vec![false; self.len()];
-        for (class, mut members) in members.into_iter().enumerate().filter(|(_, members)| !members.is_empty()) {
-            if members.len() == 1 {
-                let name = &self.classes[class];
-                return Err(fault(format!("class `{name}` has a single image, so none can be held out")));
-            }
-            let count = ((members.len() as f64 * share).round() as usize).clamp(1, members.len() - 1);
-            random::shuffle(&mut random::stream(seed, b"hold out", class as u64), &mut members);
-            for &i in &members[..count] {
-                held[i] = true;
-            }
-        }
+        let held = choice::held_out(&self.labels, &self.classes, share, seed)
+            .map_err(|reason| DataError::Dataset { name: self.name.clone(), reason })?;
         let part = |wanted: bool| self.subset((0..self.len()).filter(|&i| held[i] == wanted));
         Ok((part(false), part(true)))
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{DataError, Dataset, Options, Split, picture};
+use super::{DataError, Dataset, Options, Split, choice, picture};
 
 const LAYOUT: &str =
     "class folders with PNG or JPEG pictures (`<class>/*.png`), or the same under `train/` and `test/`";
@@ -35,24 +35,30 @@ pub fn read(folder: &Path, split: Split, options: &Options) -> Result<Dataset, D
             "`train` and `test`, or a held-out share to be asked for",
         ));
     }
-    let data = if splits {
+    let mut files = if splits {
         // What is held out comes from `train`.
         let root = if has_test { split } else { Split::Train };
         let root = top.folder(root.name()).ok_or_else(|| DataError::layout(folder, "no `train` folder", "one"))?;
         if let (Some(train), Some(test)) = (top.folder("train"), top.folder("test")) {
             check_same_classes(folder, train, test)?;
         }
-        read_classes(folder, root, options)?.with_notes(top.notes_beside_splits(folder))
+        let mut files = Files::of(root)?;
+        files.notes.extend(top.notes_beside_splits(folder));
+        files
     } else {
-        read_classes(folder, folder, options)?
+        Files::of(folder)?
     };
-    match options.hold_out {
-        None => Ok(data),
-        Some(share) => {
-            let (rest, held) = data.hold_out(share, options.seed)?;
-            Ok(if split == Split::Train { rest } else { held })
-        }
+    let name = name_of(&folder.canonicalize().map_err(|e| DataError::io(folder, e))?);
+    if let Some(share) = options.hold_out {
+        let held = choice::held_out(&files.labels, &files.classes, share, options.seed)
+            .map_err(|reason| DataError::Dataset { name: name.clone(), reason })?;
+        files.keep((0..held.len()).filter(|&i| held[i] == (split == Split::Test)));
     }
+    if let Some(count) = options.sample {
+        files.keep(choice::in_turns(&files.labels).into_iter().take(count));
+    }
+    let (size, images) = read_pictures(&files.root, &files.pictures, options.size)?;
+    Ok(Dataset::new(name, size, files.classes, files.labels, images)?.with_notes(files.notes))
 }
 
 /// Whether this folder can be read and nothing in it could be a class folder.
@@ -71,37 +77,54 @@ fn check_same_classes(folder: &Path, train: &Path, test: &Path) -> Result<(), Da
     Ok(())
 }
 
-/// Reads `<root>/<class>/<picture>`; `folder` gives the data set its name.
-fn read_classes(folder: &Path, root: &Path, options: &Options) -> Result<Dataset, DataError> {
-    let top = Listing::of(root)?;
-    if top.folders.is_empty() {
-        return Err(DataError::layout(root, "no folder in it", LAYOUT));
-    }
-    if let Some(first) = top.pictures.first() {
-        let found = format!("{} pictures beside the class folders, first `{}`", top.pictures.len(), name_of(first));
-        return Err(DataError::layout(root, found, "every picture in the folder of its class"));
-    }
-    if top.folders.len() > usize::from(u16::MAX) + 1 {
-        return Err(DataError::layout(root, format!("{} class folders", top.folders.len()), "at most 65536"));
-    }
-    let mut notes: Vec<String> = top.note_on_other_files(root).into_iter().collect();
-    let (mut files, mut labels) = (Vec::new(), Vec::new());
-    for (label, class) in top.folders.iter().enumerate() {
-        let listing = Listing::of(class)?;
-        if listing.pictures.is_empty() {
-            return Err(DataError::layout(class, "no picture", "PNG or JPEG files (`.png`, `.jpg`, `.jpeg`)"));
+/// The pictures of `<root>/<class>/<picture>`, unread.
+struct Files {
+    root: PathBuf,
+    /// Of all classes, sorted.
+    classes: Vec<String>,
+    pictures: Vec<PathBuf>,
+    /// Of each picture the index of its class.
+    labels: Vec<u16>,
+    notes: Vec<String>,
+}
+
+impl Files {
+    fn of(root: &Path) -> Result<Self, DataError> {
+        let top = Listing::of(root)?;
+        if top.folders.is_empty() {
+            return Err(DataError::layout(root, "no folder in it", LAYOUT));
         }
-        notes.extend(listing.note_on_other_files(class));
-        if let Some(first) = listing.folders.first() {
-            let (n, first) = (listing.folders.len(), name_of(first));
-            notes.push(format!("`{}`: folders within a class were not read ({n}, first `{first}`)", class.display()));
+        if let Some(first) = top.pictures.first() {
+            let found = format!("{} pictures beside the class folders, first `{}`", top.pictures.len(), name_of(first));
+            return Err(DataError::layout(root, found, "every picture in the folder of its class"));
         }
-        labels.extend(std::iter::repeat_n(label as u16, listing.pictures.len()));
-        files.extend(listing.pictures);
+        if top.folders.len() > usize::from(u16::MAX) + 1 {
+            return Err(DataError::layout(root, format!("{} class folders", top.folders.len()), "at most 65536"));
+        }
+        let mut notes: Vec<String> = top.note_on_other_files(root).into_iter().collect();
+        let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+        for (label, class) in top.folders.iter().enumerate() {
+            let listing = Listing::of(class)?;
+            if listing.pictures.is_empty() {
+                return Err(DataError::layout(class, "no picture", "PNG or JPEG files (`.png`, `.jpg`, `.jpeg`)"));
+            }
+            notes.extend(listing.note_on_other_files(class));
+            if let Some(first) = listing.folders.first() {
+                let (n, first) = (listing.folders.len(), name_of(first));
+                let class = class.display();
+                notes.push(format!("`{class}`: folders within a class were not read ({n}, first `{first}`)"));
+            }
+            labels.extend(std::iter::repeat_n(label as u16, listing.pictures.len()));
+            pictures.extend(listing.pictures);
+        }
+        Ok(Self { root: root.into(), classes: top.class_names(), pictures, labels, notes })
     }
-    let (size, images) = read_pictures(root, &files, options.size)?;
-    let name = folder.canonicalize().map_err(|e| DataError::io(folder, e))?;
-    Ok(Dataset::new(name_of(&name), size, top.class_names(), labels, images)?.with_notes(notes))
+
+    /// Leaves these, in this order.
+    fn keep(&mut self, chosen: impl IntoIterator<Item = usize>) {
+        (self.pictures, self.labels) =
+            chosen.into_iter().map(|i| (std::mem::take(&mut self.pictures[i]), self.labels[i])).unzip();
+    }
 }
 
 /// Decodes all files in parallel into one buffer, in their order.
@@ -165,17 +188,20 @@ struct Listing {
 impl Listing {
     fn of(folder: &Path) -> Result<Self, DataError> {
         let io = |e| DataError::io(folder, e);
-        let mut paths = Vec::new();
+        let mut found = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(io)? {
             let entry = entry.map_err(io)?;
             if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-                paths.push(entry.path());
+                // The kind that the folder itself tells, but what a link leads to.
+                let kind = entry.file_type().map_err(io)?;
+                let path = entry.path();
+                found.push((kind.is_dir() || kind.is_symlink() && path.is_dir(), path));
             }
         }
-        paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+        found.sort_by(|(_, a), (_, b)| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
         let mut listing = Self { folders: Vec::new(), pictures: Vec::new(), others: Vec::new() };
-        for path in paths {
-            let kind = if path.is_dir() {
+        for (is_folder, path) in found {
+            let kind = if is_folder {
                 &mut listing.folders
             } else if is_picture(&path) {
                 &mut listing.pictures

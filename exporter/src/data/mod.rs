@@ -12,6 +12,7 @@ pub mod cifar;
 pub mod folder;
 pub mod shapes10;
 
+mod choice;
 mod dataset;
 mod error;
 mod open;

@@ -34,7 +34,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// What can be asked of a data set. The default: as it lies, nothing held out, seed 0.
+/// What can be asked of a data set. The default: as it lies, nothing held out, seed 0, all images.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     /// Height and width to resize to. Without it, images keep their size, and must all have the same.
@@ -45,6 +45,9 @@ pub struct Options {
     /// What `shapes10` is drawn from and images are held out by. It belongs to the data: two commands that are to see
     /// the same split must be given the same one, whatever else is random in them.
     pub seed: u64,
+    /// At most so many images of the split, at least 1, chosen as by [`Dataset::sample`]. Of class folders and of `shapes10`
+    /// only these are read or drawn.
+    pub sample: Option<usize>,
 }
 
 /// Opens `shapes10` or the folder at this path. The name wins: a folder called `shapes10` is `./shapes10`.
@@ -55,9 +58,13 @@ pub fn open(spec: &str, split: Split, options: &Options) -> Result<Dataset, Data
     let path = Path::new(spec);
     let (data, form) = if spec == "shapes10" {
         let count = if split == Split::Train { shapes10::TRAIN } else { shapes10::TEST };
+        // The classes come in turn already.
+        let count = options.sample.map_or(count, |sample| sample.min(count));
         (shapes10::draw(options.seed, split, count)?, "shapes10")
     } else if let Some(folder) = cifar::find(path) {
-        (cifar::read(&folder, split)?, "CIFAR-10 in its binary form")
+        let all = cifar::read(&folder, split)?;
+        let data = if let Some(count) = options.sample { all.sample(count) } else { all };
+        (data, "CIFAR-10 in its binary form")
     } else {
         return from_folder(path, split, options);
     };

@@ -14,7 +14,7 @@ use super::parameters::{CHANNELS, Parameters, uniform};
 use super::{FileError, Normalization, PredictError, Ranges, Saved, Setting, predict};
 use crate::graph::{Architecture, Blueprint, BuildError, ParameterKind, Task};
 use crate::quant::{QuantError, Simulation};
-use crate::run::{Model, settle};
+use crate::run::{BATCH, Model, settle};
 use burn::tensor::Device;
 use exporter::calibrate::Clipping;
 use exporter::data::Dataset;
@@ -59,13 +59,16 @@ pub struct Start<'a> {
     pub s_max: u8,
     /// Training images: their size, classes and pixels decide task, labels and statistics.
     pub data: &'a Dataset,
-    /// Batches of 64 images that statistics are taken from.
+    /// Batches of [`Self::BATCH`] images that statistics are taken from.
     pub batches: usize,
     /// Of the noise and of the choice of images.
     pub seed: u64,
 }
 
 impl Start<'_> {
+    /// Images of one of the batches that statistics are taken from.
+    pub const BATCH: usize = BATCH;
+
     /// The network, called `name`.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use exporter::network::{Function, Fused, Network, NetworkError, NodeId, Op, Wind
 use exporter::quantize::Scheme;
 pub use parameters::{Parameter, Role};
 pub(crate) use parameters::{to_tensor, to_vec};
+pub(crate) use settle::BATCH;
 pub use settle::settle;
 
 /// How one batch runs.

@@ -13,7 +13,11 @@ use burn::tensor::{Tensor, TensorData};
 use exporter::data::Dataset;
 
 /// Images of one batch.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
+
+/// Most batches that the first of two rounds sees. What it finds is replaced by the second; only the ranges that this one rounds to
+/// come from it.
+const FIRST: usize = 2;
 
 /// Shows `model` so many batches of 64 images, or one of all if there are fewer, drawn by `seed`; with quantized weights if
 /// there is a simulation.
@@ -28,8 +32,9 @@ pub fn settle(
     simulation: Option<Simulation>,
 ) -> Result<(), QuantError> {
     let chosen = order(data.len(), seed, 0);
-    let rounds: &[bool] = if simulation.is_some() { &[false, true] } else { &[false] };
-    for &activations in rounds {
+    let rounds: &[_] =
+        if simulation.is_some() { &[(false, FIRST.min(batches)), (true, batches)] } else { &[(false, batches)] };
+    for &(activations, batches) in rounds {
         for (i, indices) in chosen.chunks_exact(BATCH.min(chosen.len())).take(batches).enumerate() {
             let batch = data.subset(indices.iter().copied());
             let values = plain(&batch, 0..batch.len(), &model.architecture().preprocessing);

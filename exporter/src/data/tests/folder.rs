@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage};
 use super::{Options, Split, message, read};
 use crate::network::Preprocessing;
 
-const ANY: Options = Options { size: None, hold_out: None, seed: 0 };
+const ANY: Options = Options { size: None, hold_out: None, seed: 0, sample: None };
 
 /// A picture of one colour; the ending of the name decides the format.
 fn picture(path: &Path, height: u32, width: u32, colour: [u8; 3]) {
@@ -152,6 +152,24 @@ fn train_and_test_are_splits_with_the_same_classes() {
     fs::remove_dir_all(folder.path().join("train")).unwrap();
     let train = message(read(folder.path(), Split::Train, &ANY), folder.path());
     assert_eq!(train, "`TMP`: found no `train` folder, expected one");
+}
+
+#[test]
+fn a_sample_is_that_of_the_whole_and_reads_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    classes(folder.path());
+    let part = |options: Options| read(folder.path(), Split::Train, &options);
+    for hold_out in [None, Some(0.4)] {
+        let options = Options { hold_out, ..ANY };
+        let all = part(options).unwrap();
+        for count in [1, 2, 3, 9] {
+            assert_eq!(part(Options { sample: Some(count), ..options }).unwrap(), all.sample(count));
+        }
+    }
+    // The first of each class are read, the last is not.
+    fs::write(folder.path().join("b/2.png"), "this is no picture").unwrap();
+    assert_eq!(part(Options { sample: Some(2), ..ANY }).unwrap().labels(), [0, 1]);
+    assert!(part(Options { sample: Some(4), ..ANY }).is_err());
 }
 
 #[test]
