@@ -30,6 +30,7 @@ impl DataArguments {
     }
 
     /// Opens at most `count` images of one split, taken from the classes in turn, and reads no others.
+    #[cfg(feature = "train")]
     pub(crate) fn open_sample(&self, split: Split, count: usize) -> Result<Dataset> {
         self.open_as(split, None, Some(count))
     }
