@@ -15,8 +15,7 @@ use exporter::data::Dataset;
 /// Images of one batch.
 pub(crate) const BATCH: usize = 64;
 
-/// Most batches that the first of two rounds sees. What it finds is replaced by the second; only the ranges that this one rounds to
-/// come from it.
+/// Most batches that the first of two rounds sees. The second replaces what it finds, and needs only ranges to round to until then.
 const FIRST: usize = 2;
 
 /// Shows `model` so many batches of 64 images, or one of all if there are fewer, drawn by `seed`; with quantized weights if
